@@ -4,14 +4,6 @@
 Objects are plain JSON dicts with Kubernetes' shape; adapters pass the contract suites of
 `testing.py`. Every call may fail with a `PortError` before or after it took effect, so callers
 are written to be repeated.
-
-PortError                     something outside failed; retry with backoff
-├── NotFound                  the object is not there
-├── AlreadyExists             create: the name is taken
-├── Conflict                  the resourceVersion or uid precondition does not hold: read again
-├── Expired                   watch: history before this resourceVersion is gone, list again
-├── Invalid                   the object or call can never work; not retried
-└── Unavailable               no answer, or an answer that says "later"
 """
 
 from __future__ import annotations
@@ -22,39 +14,67 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from tunesmith_api.metrics import Row
+from tunesmith_api.errors import (
+    AlreadyExists,
+    Conflict,
+    Expired,
+    Invalid,
+    NotFound,
+    PortError,
+    Unavailable,
+)
+from tunesmith_api.observations import (
+    Acknowledged,
+    ObservationLog,
+    Report,
+    SourceKey,
+    SourceNotes,
+    SourceState,
+)
 from tunesmith_api.problem import History, Problem
 
+__all__ = [
+    "Acknowledged",
+    "AlgorithmHost",
+    "AlreadyExists",
+    "Ask",
+    "CachedObjects",
+    "Change",
+    "Clock",
+    "Conflict",
+    "Endpoint",
+    "Events",
+    "Expired",
+    "HostFailed",
+    "Invalid",
+    "JobAbsent",
+    "JobLost",
+    "JobPresent",
+    "JobState",
+    "JobWaiting",
+    "Json",
+    "Key",
+    "NotFound",
+    "NotReady",
+    "ObjectList",
+    "ObjectStore",
+    "ObservationLog",
+    "PortError",
+    "Report",
+    "Rng",
+    "SearchEnded",
+    "SourceKey",
+    "SourceNotes",
+    "SourceState",
+    "Suggested",
+    "SuggestionClient",
+    "TrialRun",
+    "Unavailable",
+    "WatchEvent",
+    "Workloads",
+]
+
 Json = dict[str, Any]
-
-
-class PortError(Exception):
-    """Base of what ports raise."""
-
-
-class NotFound(PortError):
-    """The object is not there."""
-
-
-class AlreadyExists(PortError):
-    """The name is taken."""
-
-
-class Conflict(PortError):
-    """A resourceVersion or uid precondition does not hold."""
-
-
-class Expired(PortError):
-    """The watch cannot resume from this resourceVersion."""
-
-
-class Invalid(PortError):
-    """The request can never succeed as it is."""
-
-
-class Unavailable(PortError):
-    """No answer in time, or an answer that says "later"."""
-
 
 # ---- objects ------------------------------------------------------------------------------------
 
@@ -181,7 +201,7 @@ class JobAbsent:
 
 @dataclass(frozen=True, slots=True)
 class JobWaiting:
-    """The job is accepted and waits; `reason` is for people ("waiting for 2 CPUs (1 of 4 free)")."""
+    """The job is accepted and waits; `reason` is for people: "waiting for 2 CPUs (1 of 4 free)"."""
 
     reason: str
 
@@ -292,82 +312,6 @@ class SuggestionClient(Protocol):
         ...
 
     async def suggest(self, endpoint: Endpoint, ask: Ask) -> Suggested | SearchEnded: ...
-
-
-# ---- observations -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SourceKey:
-    """One stream of one attempt: source "stdout", "file:...", "push"."""
-
-    trial_uid: str
-    attempt: int
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SourceNotes:
-    """What a collector saw besides rows; explains a missing metric to a person. Bounded."""
-
-    metric_names: tuple[str, ...] = ()
-    last_lines: tuple[str, ...] = ()
-    lines: int = 0
-    bytes: int = 0
-    skipped: int = 0
-    filter: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceState:
-    """How far a source is stored: every line before `offset` is; `ended` when no more follows."""
-
-    offset: int = 0
-    ended: bool = False
-    notes: SourceNotes = field(default_factory=SourceNotes)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Rows in ascending seq, all of them before byte `offset` of the source."""
-
-    key: SourceKey
-    rows: Sequence[Row]
-    offset: int
-    trial_name: str = ""
-    namespace: str = ""
-    ended: bool = False
-    notes: SourceNotes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """Durable up to `offset`. `fenced`: a newer attempt has begun, nothing was stored."""
-
-    offset: int
-    fenced: bool = False
-
-
-class ObservationLog(Protocol):
-    """Rows keyed by (trial uid, attempt, source, seq); repeating a report changes nothing."""
-
-    async def append(self, report: Report) -> Acknowledged:
-        """Stores and commits, then answers. Raises Unavailable."""
-        ...
-
-    async def sources(self, trial_uid: str, attempt: int) -> Mapping[str, SourceState]:
-        """The sources of an attempt by name."""
-        ...
-
-    async def rows(
-        self, trial_uid: str, attempt: int, *, metric: str | None = None
-    ) -> Sequence[Row]:
-        """Rows in (source, seq) order."""
-        ...
-
-    async def delete(self, trial_uid: str) -> None:
-        """Removes all rows and sources of a trial; nothing happens when there are none."""
-        ...
 
 
 # ---- time, chance, people -----------------------------------------------------------------------
