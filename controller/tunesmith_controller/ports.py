@@ -60,6 +60,7 @@ __all__ = [
     "ObjectStore",
     "ObservationLog",
     "PortError",
+    "Ports",
     "Report",
     "Rng",
     "SearchEnded",
@@ -243,6 +244,10 @@ class Workloads(Protocol):
         """Forgets an ended attempt and frees what it holds; its output may be deleted."""
         ...
 
+    async def remove(self, trial_uid: str) -> None:
+        """Deletes what is kept of a trial (output, records) once everything of it has ended."""
+        ...
+
     def changed(self) -> AsyncIterator[Key]:
         """Trials whose state may have changed; hints only, the caller also polls."""
         ...
@@ -343,3 +348,17 @@ class Events(Protocol):
     def record(self, about: Json, type_: str, reason: str, message: str) -> None:
         """`type_` is Normal or Warning."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One world: everything that the manager and its reconcilers are given."""
+
+    store: ObjectStore
+    workloads: Workloads
+    host: AlgorithmHost
+    suggestions: SuggestionClient
+    observations: ObservationLog
+    clock: Clock
+    rng: Rng
+    events: Events
