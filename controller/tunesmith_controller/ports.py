@@ -171,11 +171,13 @@ class ObjectStore(Protocol):
 class CachedObjects(Protocol):
     """Reads from a local copy that may be stale but is never half-written."""
 
-    def get(self, key: Key) -> Json | None: ...
+    def get(self, key: Key) -> Json | None:
+        """The object, or None; the caller treats it as frozen."""
+        ...
 
-    def list(
-        self, kind: str, *, namespace: str | None = None, labels: Mapping[str, str] | None = None
-    ) -> list[Json]: ...
+    def of_experiment(self, kind: str, namespace: str, experiment: str) -> list[Json]:
+        """Objects of a kind that carry an experiment's label, whoever owns them; frozen."""
+        ...
 
 
 # ---- workloads ----------------------------------------------------------------------------------

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manager: informers, queues, workers and the three reconcilers over one set of ports.
+
+`run` until cancelled. Everything it holds is a cache; a new manager over the same ports continues
+where the old one stopped, whenever that was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tunesmith_controller.experiment.reconciler import ExperimentReconciler
+from tunesmith_controller.manager.informer import Cache, Informer
+from tunesmith_controller.manager.queue import Backoff, WorkQueue
+from tunesmith_controller.manager.requests import Requests
+from tunesmith_controller.ports import Conflict, Invalid, Json, Key, PortError, Ports
+from tunesmith_controller.suggestion.reconciler import SuggestionReconciler
+from tunesmith_controller.trial.reconciler import TrialReconciler
+
+_log = logging.getLogger(__name__)
+
+KINDS = ("Experiment", "Suggestion", "Trial")
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerSettings:
+    """Times in seconds."""
+
+    workers: int = 4
+    resync_s: float = 300.0
+    trial_poll_s: float = 5.0
+    metrics_grace_s: float = 60.0
+    lost_retries: int = 3
+    backoff_first_s: float = 0.1
+    backoff_max_s: float = 30.0
+
+
+class Reconciler(Protocol):
+    """One kind's observe, decide, apply."""
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Brings the world one step closer; seconds until the next look, None for "when something
+        changes". Raises PortError to be retried."""
+        ...
+
+
+@dataclass(slots=True)
+class _Lane:
+    queue: WorkQueue
+    reconciler: Reconciler
+    quarantined: set[tuple[Key, str]] = field(default_factory=set)
+
+
+class Manager:
+    """Runs the reconcilers of one control plane."""
+
+    def __init__(self, ports: Ports, settings: ManagerSettings | None = None) -> None:
+        self.ports = ports
+        self.settings = settings or ManagerSettings()
+        backoff = Backoff(self.settings.backoff_first_s, self.settings.backoff_max_s)
+        jitter = ports.rng.jitter
+        self._informers = {k: Informer(ports.store, k, backoff, jitter) for k in KINDS}
+        self.cache = Cache(self._informers)
+        queues = {kind: WorkQueue(backoff, jitter) for kind in KINDS}
+        self._requests = Requests(queues["Suggestion"].add)
+        self._lanes = {
+            "Experiment": _Lane(queues["Experiment"], ExperimentReconciler(ports, self.cache)),
+            "Suggestion": _Lane(
+                queues["Suggestion"], SuggestionReconciler(ports, self.cache, self._requests)
+            ),
+            "Trial": _Lane(
+                queues["Trial"],
+                TrialReconciler(
+                    ports,
+                    self.cache,
+                    poll_s=self.settings.trial_poll_s,
+                    grace_s=self.settings.metrics_grace_s,
+                    lost_retries=self.settings.lost_retries,
+                ),
+            ),
+        }
+        for kind, informer in self._informers.items():
+            informer.listen(self._on_change(kind))
+
+    async def run(self) -> None:
+        """Reconciles until cancelled."""
+        tasks = [asyncio.ensure_future(c) for c in self._coroutines()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._requests.close()
+            for lane in self._lanes.values():
+                lane.queue.close()
+
+    def _coroutines(self) -> list[Coroutine[None, None, None]]:
+        informers = [informer.run() for informer in self._informers.values()]
+        workers = [
+            self._work(lane) for lane in self._lanes.values() for _ in range(self.settings.workers)
+        ]
+        return [*informers, *workers, self._hints(), self._resync()]
+
+    async def _synced(self) -> None:
+        for informer in self._informers.values():
+            await informer.synced.wait()
+
+    async def _work(self, lane: _Lane) -> None:
+        await self._synced()
+        while True:
+            key = await lane.queue.take()
+            try:
+                await self._one(lane, key)
+            finally:
+                lane.queue.done(key)
+
+    async def _one(self, lane: _Lane, key: Key) -> None:
+        try:
+            again = await lane.reconciler.reconcile(key)
+        except Conflict:
+            # Somebody wrote first; the cache will say so soon.
+            lane.queue.failed(key)
+        except Invalid as error:
+            self._tell(key, "ReconcileError", str(error))
+            lane.queue.failed(key)
+        except PortError as error:
+            delay = lane.queue.failed(key)
+            _log.info("%s: %s; again in %.1f s", key, error, delay)
+        except ValueError as error:
+            # An object nobody can read (pydantic, enums): set aside until it changes.
+            self._tell(key, "Quarantined", str(error))
+        else:
+            lane.queue.succeeded(key)
+            if again is not None:
+                lane.queue.add_after(key, again)
+
+    def _tell(self, key: Key, reason: str, message: str) -> None:
+        about: Json = {"kind": key.kind, "metadata": {"namespace": key.namespace, "name": key.name}}
+        self.ports.events.record(about, "Warning", reason, message)
+
+    def _on_change(self, kind: str) -> Callable[[Json | None, Json | None], None]:
+        def changed(before: Json | None, after: Json | None) -> None:
+            metadata = (after or before or {})["metadata"]
+            namespace, name = metadata.get("namespace", ""), metadata["name"]
+            self._lanes[kind].queue.add(Key(kind, namespace, name))
+            for owner in metadata.get("ownerReferences") or ():
+                # The Suggestion of an Experiment has its name.
+                if owner.get("kind") == "Experiment":
+                    self._lanes["Experiment"].queue.add(
+                        Key("Experiment", namespace, owner.get("name", ""))
+                    )
+                    self._lanes["Suggestion"].queue.add(
+                        Key("Suggestion", namespace, owner.get("name", ""))
+                    )
+            if kind == "Experiment":
+                self._lanes["Suggestion"].queue.add(Key("Suggestion", namespace, name))
+                if _ended(after):
+                    for trial in self._informers["Trial"].of_experiment(namespace, name):
+                        self._lanes["Trial"].queue.add(
+                            Key("Trial", namespace, trial["metadata"]["name"])
+                        )
+
+        return changed
+
+    async def _hints(self) -> None:
+        await self._synced()
+        failures = 0
+        backoff = Backoff(self.settings.backoff_first_s, self.settings.backoff_max_s)
+        while True:
+            try:
+                async for key in self.ports.workloads.changed():
+                    failures = 0
+                    self._lanes["Trial"].queue.add(key)
+            except PortError as error:
+                _log.info("hints of workloads ended: %s", error)
+            failures += 1
+            await asyncio.sleep(backoff.delay(failures, self.ports.rng.jitter()))
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.resync_s)
+            for kind, informer in self._informers.items():
+                for obj in informer.all():
+                    metadata = obj["metadata"]
+                    key = Key(kind, metadata.get("namespace", ""), metadata["name"])
+                    self._lanes[kind].queue.add(key)
+
+
+def _ended(experiment: Json | None) -> bool:
+    if experiment is None:
+        return True
+    conditions = (experiment.get("status") or {}).get("conditions") or [{}]
+    return conditions[-1].get("type") in ("Succeeded", "Failed")

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole policy of Trials: attempts, verdicts on jobs, metrics, cleaning up.
+
+Pure. An attempt is recorded before its job is created; a job that vanished makes the attempt lost
+and the next one is a new, numbered attempt. A trial's end is decided from rows that are known to
+be complete, or after a grace period.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from tunesmith_api import metrics as metric_rows
+from tunesmith_api.conditions import TrialState, advance_trial, trial_state
+from tunesmith_api.metrics import Row, Strategy
+from tunesmith_api.resources import MetricFigures, Observation, RunRecord, Trial, TrialStatus
+from tunesmith_controller.ports import (
+    JobAbsent,
+    JobLost,
+    JobPresent,
+    JobState,
+    JobWaiting,
+    Json,
+    SourceState,
+)
+from tunesmith_controller.trial import gjson
+
+
+@dataclass(frozen=True, slots=True)
+class JobRefused:
+    """The job can never be started; `reason` is a sentence for the user."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times in seconds."""
+
+    poll_s: float = 5.0
+    grace_s: float = 60.0
+    lost_retries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that was read. `job` is None while no attempt is recorded; `rows` and `sources` are read
+    once the job has ended; `waited` is how long, in seconds, the end has been known."""
+
+    trial: Trial
+    experiment_over: str = ""
+    job: JobState | JobRefused | None = None
+    sources: Mapping[str, SourceState] = field(default_factory=dict)
+    rows: Sequence[Row] = ()
+    waited: float = 0.0
+
+
+class Step(StrEnum):
+    """What to do outside, before the status is written."""
+
+    START = "start"
+    STOP = "stop"
+    RELEASE = "release"
+    FENCE = "fence"
+    FORGET = "forget"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An event for people."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`step`, then `status`, then look again after `again` seconds (None: when something changes).
+
+    Step.FORGET deletes everything kept of a trial under deletion and lets the object go.
+    """
+
+    step: Step | None = None
+    status: TrialStatus | None = None
+    again: float | None = None
+    notice: Notice | None = None
+
+
+class Verdict(StrEnum):
+    UNDECIDED = "undecided"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNMATCHED = "unmatched"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a job's conditions say; reason and message are the job's own."""
+
+    verdict: Verdict
+    reason: str = ""
+    message: str = ""
+
+
+def judge(manifest: Json, success: str, failure: str) -> Judged:
+    """Failure first, then success, as in Katib; UNMATCHED when the job is over and neither fits."""
+    for verdict, expression in ((Verdict.FAILED, failure), (Verdict.SUCCEEDED, success)):
+        met = gjson.condition_met(manifest, expression) if expression else None
+        if met is not None:
+            return Judged(verdict, met.reason, met.message)
+    over = _over(manifest)
+    return Judged(Verdict.UNMATCHED, "", over) if over else Judged(Verdict.UNDECIDED)
+
+
+def _over(manifest: Json) -> str:
+    """The job's conditions as text when its own kind says that it is over, else empty."""
+    conditions = (manifest.get("status") or {}).get("conditions") or []
+    ended = [c for c in conditions if c.get("type") in ("Complete", "Failed", "Succeeded")]
+    if any(c.get("status") == "True" for c in ended):
+        return json.dumps(conditions, sort_keys=True)[:1000]
+    return ""
+
+
+def decide(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
+    """The next step of a trial."""
+    trial = snapshot.trial
+    state = trial_state(trial.status.conditions)
+    if trial.metadata.deletion_timestamp is not None:
+        return _deleted(snapshot)
+    if state.is_terminal:
+        return _ended(snapshot)
+    if state is TrialState.PENDING:
+        return Plan(status=_created(trial, now))
+    if snapshot.experiment_over:
+        return _end(trial, TrialState.KILLED, "TrialKilled", snapshot.experiment_over, now)
+    match snapshot.job:
+        case None:
+            return Plan(status=_with_run(trial, RunRecord(attempt=1)))
+        case JobRefused(reason):
+            return _end(trial, TrialState.FAILED, "TrialFailed", reason, now)
+        case JobWaiting(reason):
+            return _waiting(trial, reason)
+        case JobAbsent():
+            return _absent(trial, now, limits)
+        case JobLost(reason):
+            return _lost(trial, reason, now, limits)
+        case JobPresent() as job:
+            return _present(snapshot, job, now, limits)
+
+
+# ---- beginnings ---------------------------------------------------------------------------------
+
+
+def _created(trial: Trial, now: datetime) -> TrialStatus:
+    conditions = advance_trial(
+        trial.status.conditions, TrialState.CREATED, "TrialCreated", "Trial is created", now
+    )
+    return trial.status.with_(conditions=conditions, start_time=now, run=RunRecord(attempt=1))
+
+
+def run_of(trial: Trial) -> RunRecord:
+    return trial.status.run or RunRecord()
+
+
+def _with_run(trial: Trial, run: RunRecord) -> TrialStatus:
+    return trial.status.with_(run=run)
+
+
+def _waiting(trial: Trial, reason: str) -> Plan:
+    run = run_of(trial)
+    if run.waiting == reason:
+        return Plan(again=1.0)
+    return Plan(status=_with_run(trial, run.with_(waiting=reason)), again=1.0)
+
+
+def _absent(trial: Trial, now: datetime, limits: Limits) -> Plan:
+    run = run_of(trial)
+    if run.job_uid:
+        return _lost(trial, "the job is gone", now, limits)
+    return Plan(step=Step.START)
+
+
+def _lost(trial: Trial, reason: str, now: datetime, limits: Limits) -> Plan:
+    """Attempt + 1 while the retry budget lasts; never a second run of the same attempt."""
+    attempt = run_of(trial).attempt
+    if attempt > limits.lost_retries:
+        message = f"attempt {attempt} was lost ({reason}); no retries are left"
+        return _end(trial, TrialState.FAILED, "TrialFailed", message, now)
+    notice = Notice("Warning", "AttemptLost", f"attempt {attempt} was lost: {reason}")
+    status = _with_run(trial, RunRecord(attempt=attempt + 1))
+    return Plan(step=Step.FENCE, status=status, notice=notice)
+
+
+# ---- the job is there ---------------------------------------------------------------------------
+
+
+def _present(snapshot: Snapshot, job: JobPresent, now: datetime, limits: Limits) -> Plan:
+    trial = snapshot.trial
+    judged = judge(job.manifest, trial.spec.success_condition, trial.spec.failure_condition)
+    match judged.verdict:
+        case Verdict.UNDECIDED:
+            return _running(trial, job.uid, now, limits)
+        case Verdict.FAILED:
+            message = judged.message or "the job's failure condition is met"
+            return _end(trial, TrialState.FAILED, _reason("TrialFailed", judged), message, now)
+        case Verdict.UNMATCHED:
+            message = (
+                "the job is over but neither successCondition nor failureCondition matches it: "
+                f"{trial.spec.success_condition!r}, {trial.spec.failure_condition!r}; "
+                f"its conditions are {judged.message}"
+            )
+            return _end(trial, TrialState.FAILED, "ConditionNeverMatched", message, now)
+        case Verdict.SUCCEEDED:
+            return _succeeded(snapshot, judged, now, limits)
+
+
+def _reason(base: str, judged: Judged) -> str:
+    return f"{base}. Job reason: {judged.reason}" if judged.reason else base
+
+
+def _running(trial: Trial, job_uid: str, now: datetime, limits: Limits) -> Plan:
+    run = run_of(trial)
+    if trial_state(trial.status.conditions) is TrialState.RUNNING and run.job_uid == job_uid:
+        return Plan(again=limits.poll_s)
+    conditions = advance_trial(
+        trial.status.conditions, TrialState.RUNNING, "TrialRunning", "Trial is running", now
+    )
+    status = trial.status.with_(
+        conditions=conditions, run=RunRecord(attempt=run.attempt, job_uid=job_uid)
+    )
+    return Plan(status=status, again=limits.poll_s)
+
+
+def _succeeded(snapshot: Snapshot, judged: Judged, now: datetime, limits: Limits) -> Plan:
+    trial, sources = snapshot.trial, snapshot.sources
+    complete = bool(sources) and all(source.ended for source in sources.values())
+    if not complete and snapshot.waited < limits.grace_s:
+        return Plan(again=min(0.25, limits.grace_s))
+    observation = observe_metrics(trial, snapshot.rows)
+    if _objective_figure(trial, observation) is not None:
+        reason = _reason("TrialSucceeded", judged)
+        plan = _end(trial, TrialState.SUCCEEDED, reason, "Trial has succeeded", now)
+    else:
+        message = explain_missing(trial, snapshot, complete=complete)
+        reason = _reason("MetricsUnavailable", judged)
+        plan = _end(trial, TrialState.METRICS_UNAVAILABLE, reason, message, now)
+    if plan.status is None or not observation.metrics:
+        return plan
+    return Plan(status=plan.status.with_(observation=observation), notice=plan.notice)
+
+
+def _end(trial: Trial, state: TrialState, reason: str, message: str, now: datetime) -> Plan:
+    conditions = advance_trial(trial.status.conditions, state, reason, message, now)
+    run = run_of(trial).with_(waiting="")
+    status = trial.status.with_(conditions=conditions, completion_time=now, run=run)
+    good = state is TrialState.SUCCEEDED
+    return Plan(status=status, notice=Notice("Normal" if good else "Warning", reason, message))
+
+
+# ---- metrics ------------------------------------------------------------------------------------
+
+
+def wanted_metrics(trial: Trial) -> tuple[str, ...]:
+    """The objective first, then the additional metrics."""
+    objective = trial.spec.objective
+    if objective is None:
+        return ()
+    return (objective.objective_metric_name, *objective.additional_metric_names)
+
+
+def observe_metrics(trial: Trial, rows: Sequence[Row]) -> Observation:
+    """Katib's observation: min, max, latest of each wanted metric, objective first."""
+    summaries = metric_rows.summarise(rows, wanted_metrics(trial))
+    return Observation(
+        metrics=tuple(
+            MetricFigures(name=s.name, min=s.min, max=s.max, latest=s.latest) for s in summaries
+        )
+    )
+
+
+def _objective_figure(trial: Trial, observation: Observation) -> float | None:
+    objective = trial.spec.objective
+    if objective is None:
+        return None
+    name = objective.objective_metric_name
+    strategies = {s.name: s.value for s in objective.metric_strategies}
+    for figures in observation.metrics:
+        if figures.name == name:
+            summary = metric_rows.MetricSummary(name, figures.min, figures.max, figures.latest)
+            return summary.figure(Strategy(strategies.get(name, "latest")))
+    return None
+
+
+def explain_missing(trial: Trial, snapshot: Snapshot, *, complete: bool) -> str:
+    """Why there is no objective: the name wanted, the names found, the filter, the last lines."""
+    wanted = wanted_metrics(trial)[0] if wanted_metrics(trial) else ""
+    printed = [row for row in snapshot.rows if row.metric == wanted]
+    if printed:
+        return (
+            f"metric {wanted!r} was reported {len(printed)} times but never as a finite number "
+            f"(last: {printed[-1].value[:40]!r}); the training may have diverged"
+        )
+    found = sorted({name for s in snapshot.sources.values() for name in s.notes.metric_names})
+    parts = [f"the command succeeded but metric {wanted!r} was never reported"]
+    if not complete:
+        parts.append("the collector did not finish in time, so rows may be missing")
+    if found:
+        close = difflib.get_close_matches(wanted, found, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        parts.append(f"names found: {', '.join(found[:20])}{hint}")
+    filters = sorted({s.notes.filter for s in snapshot.sources.values() if s.notes.filter})
+    if filters:
+        parts.append(f"filter: {'; '.join(filters)}")
+    lines = [line for s in snapshot.sources.values() for line in s.notes.last_lines][-3:]
+    parts.append("last lines: " + " | ".join(lines) if lines else "nothing was printed")
+    return "; ".join(parts) + f". Print it as `{wanted}=0.93` or call tunesmith.report()."
+
+
+# ---- ends ---------------------------------------------------------------------------------------
+
+
+def is_over(job: JobState | JobRefused | None, trial: Trial) -> bool:
+    """Whether nothing of the attempt runs any more."""
+    if not isinstance(job, JobPresent):
+        return not isinstance(job, JobWaiting)
+    judged = judge(job.manifest, trial.spec.success_condition, trial.spec.failure_condition)
+    return judged.verdict is not Verdict.UNDECIDED
+
+
+def _ended(snapshot: Snapshot) -> Plan:
+    """After the end: whatever still runs is stopped, then the job is released, once."""
+    trial, run = snapshot.trial, run_of(snapshot.trial)
+    if run.released:
+        return Plan()
+    if not is_over(snapshot.job, trial):
+        return Plan(step=Step.STOP, again=1.0)
+    return Plan(step=Step.RELEASE, status=_with_run(trial, run.with_(released=True)))
+
+
+def _deleted(snapshot: Snapshot) -> Plan:
+    if not is_over(snapshot.job, snapshot.trial):
+        return Plan(step=Step.STOP, again=1.0)
+    return Plan(step=Step.FORGET)

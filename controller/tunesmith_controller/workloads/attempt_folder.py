@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of one attempt: all that is known of it, and all that survives a crash.
+
+`process.py` decides from it, `supervisor.py` (which describes the files) runs what it says. Nothing
+about an attempt is believed because a controller remembers it.
+
+    no launch.json, no stop     never accepted
+    launch.json                 accepted: waits, or its supervisor has not recorded itself yet
+    supervisor.json             started, once and for ever
+    exit.json                   over; nothing of it runs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tunesmith_controller.ports import Key
+from tunesmith_controller.workloads import stragglers, supervisor
+from tunesmith_controller.workloads.process_identity import ProcessIdentity
+
+
+class Ending(StrEnum):
+    """How an attempt ended."""
+
+    EXITED = supervisor.EXITED
+    STOPPED = supervisor.STOPPED
+    STOPPED_BEFORE_START = supervisor.STOPPED_BEFORE_START
+    START_FAILED = supervisor.START_FAILED
+    INTERRUPTED = supervisor.INTERRUPTED  # the supervisor was told to end, as at a shutdown
+    LOST = "Lost"  # the supervisor was killed: how the program ended is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What `launch.json` says: the supervisor reads the first six, a new controller the rest."""
+
+    executable: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    grace_seconds: float
+    leftover_seconds: float
+    trial: Key
+    cpu_millis: int
+    order: int
+
+    @staticmethod
+    def parse(record: dict[str, Any]) -> Launch:
+        known = {field.name: record[field.name] for field in fields(Launch)}
+        return Launch(**{**known, "trial": Key(**record["trial"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `supervisor.json` says."""
+
+    supervisor: ProcessIdentity
+    program: ProcessIdentity
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """What `exit.json` says. Of `code` and `signal` one is set when a program ended."""
+
+    ending: Ending
+    code: int | None = None
+    signal: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    message: str = ""
+    leftovers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFolder:
+    """`path` is ROOT/TRIAL-UID/ATTEMPT. Methods touch the disk at each call and raise OSError."""
+
+    path: Path
+
+    @property
+    def output(self) -> Path:
+        return self.path / supervisor.OUTPUT
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def work(self) -> Path:
+        """The working directory of a program that was given no other."""
+        return self.path / "work"
+
+    @property
+    def is_accepted(self) -> bool:
+        return (self.path / supervisor.LAUNCH).exists()
+
+    @property
+    def is_stopped(self) -> bool:
+        return (self.path / supervisor.STOP).exists()
+
+    @property
+    def is_started(self) -> bool:
+        return (self.path / supervisor.SUPERVISOR).exists()
+
+    @property
+    def is_over(self) -> bool:
+        return (self.path / supervisor.EXIT).exists()
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Accepted and not over."""
+        return self.is_accepted and not self.is_over
+
+    def launch(self) -> Launch:
+        """Raises OSError, or ValueError when it is damaged."""
+        try:
+            return Launch.parse(json.loads((self.path / supervisor.LAUNCH).read_bytes()))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.path / supervisor.LAUNCH} is damaged: {error!r}") from error
+
+    def started(self) -> Started | None:
+        record = self._read(supervisor.SUPERVISOR)
+        if record is None:
+            return None
+        boot = str(record.get("boot", ""))
+        return Started(
+            ProcessIdentity(int(record.get("pid", 0)), str(record.get("start", "")), boot),
+            ProcessIdentity(
+                int(record.get("program_pid", 0)), str(record.get("program_start", "")), boot
+            ),
+            _instant(record.get("started_at")),
+        )
+
+    def exit(self) -> Exit | None:
+        record = self._read(supervisor.EXIT)
+        if record is None:
+            return None
+        if "reason" not in record:
+            return Exit(Ending.LOST, message="its exit record cannot be read")
+        return Exit(
+            Ending(record["reason"]),
+            record.get("exit_code"),
+            record.get("signal"),
+            _instant(record.get("started_at")),
+            _instant(record.get("ended_at")),
+            record.get("message") or "",
+            record.get("leftovers") or 0,
+        )
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        """None when it is not there; {} when it is, but damaged (a disk, or somebody's hand)."""
+        try:
+            record = json.loads((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return {}
+        return record if isinstance(record, dict) else {}
+
+    def create(self) -> None:
+        """The folder and its parent, for their owner only, and durable."""
+        for folder in (self.path.parent.parent, self.path.parent, self.path):
+            try:
+                folder.mkdir(mode=0o700, parents=folder == self.path.parent.parent)
+            except FileExistsError:
+                continue
+            supervisor.sync_folder(str(folder.parent))
+
+    def accept(self, launch: Launch) -> None:
+        """From here on the attempt is to be started, by whatever controller lives."""
+        record = asdict(launch)
+        supervisor.write_durably(str(self.path / supervisor.LAUNCH), record)
+
+    def request_stop(self) -> None:
+        """Forbids the start, or asks the supervisor for the end."""
+        self.create()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        os.close(os.open(self.path / supervisor.STOP, flags, 0o600))
+        supervisor.sync_folder(str(self.path))
+
+    def is_orphaned(self) -> bool:
+        """Not over, and no supervisor is going to end it: `settle` will."""
+        started = self.started()
+        if started is None:
+            return self.is_stopped and not self.is_over
+        return not started.supervisor.runs and not self.is_over
+
+    def settle(self, now: datetime) -> Exit | None:
+        """Writes the exit record that a supervisor owes and cannot write any more.
+
+        None when there is nothing to settle yet: a supervisor holds the lock, or processes that
+        it left behind were told to die only just now. Call it again then.
+        """
+        with self._lock() as held:
+            if not held:
+                return None
+            started, ended = self.started(), self.exit()
+            if ended is not None:
+                return ended
+            if started is None:
+                return self._write_exit(Exit(Ending.STOPPED_BEFORE_START, ended_at=now))
+            if not stragglers.kill(started.program, str(self.metrics), self.output):
+                return None
+            return self._write_exit(
+                Exit(
+                    Ending.LOST,
+                    started_at=started.at,
+                    ended_at=now,
+                    message=_why_lost(started.supervisor),
+                )
+            )
+
+    @contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """The lock says more than a pid: it also holds across pid namespaces (containers)."""
+        descriptor = supervisor.take_lock(str(self.path))
+        try:
+            yield descriptor is not None
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _write_exit(self, ended: Exit) -> Exit:
+        record = {
+            "reason": ended.ending.value,
+            "message": ended.message,
+            "started_at": _text(ended.started_at),
+            "ended_at": _text(ended.ended_at),
+        }
+        supervisor.write_durably(str(self.path / supervisor.EXIT), record)
+        return ended
+
+
+def _why_lost(identity: ProcessIdentity) -> str:
+    if not identity.is_of_this_boot:
+        return "the machine was restarted while it ran"
+    return "its supervisor process was killed, so how it ended is not known"
+
+
+def _instant(text: object) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) and text else None
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()

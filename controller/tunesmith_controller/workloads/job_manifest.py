@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The batch/v1 Job that Kubernetes would show for an attempt that runs elsewhere.
+
+`process.py` and the scripted workloads of the tests build it; success and failure conditions are
+evaluated on it. As Kubernetes' Job controller does it: `completionTime` is set on success only,
+and a job that runs has neither a Complete nor a Failed condition.
+"""
+
+from __future__ import annotations
+
+import copy
+import signal
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tunesmith_controller.ports import JobPresent, Json, TrialRun
+
+EXIT_CODE_ANNOTATION = "tunesmith.dev/exit-code"
+_UIDS = uuid.UUID("6f0f5a0e-1d0c-5d3c-9b0e-3f6b7b0f6a51")  # ours; drawn once, never to change
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How it ended. `exit_code` is None when no program has run."""
+
+    succeeded: bool
+    at: datetime
+    reason: str
+    message: str
+    exit_code: int | None = None
+
+
+def job_uid(run: TrialRun) -> str:
+    """The same for the same trial uid and attempt, whoever asks, and different otherwise."""
+    return str(uuid.uuid5(_UIDS, f"{run.trial_uid}/{run.attempt}"))
+
+
+def job(run: TrialRun, started: datetime | None, end: JobEnd | None = None) -> JobPresent:
+    """The attempt as a Job that was started, and has ended if `end` says so."""
+    metadata = copy.deepcopy(run.spec.get("metadata") or {})
+    metadata.setdefault("name", run.trial.name)
+    metadata |= {"namespace": run.trial.namespace, "uid": job_uid(run)}
+    if end is not None and end.exit_code is not None:
+        annotations = metadata.get("annotations") or {}
+        metadata["annotations"] = annotations | {EXIT_CODE_ANNOTATION: str(end.exit_code)}
+    manifest = copy.deepcopy(run.spec) | {"metadata": metadata, "status": _status(started, end)}
+    return JobPresent(job_uid(run), manifest)
+
+
+def exit_code_message(exit_code: int) -> str:
+    """ "the command exited with code 137 (killed by SIGKILL; often out of memory)"."""
+    text = f"the command exited with code {exit_code}"
+    try:
+        name = signal.Signals(exit_code - 128).name
+    except ValueError:
+        return text
+    cause = "; often out of memory" if name == "SIGKILL" else ""
+    return f"{text} (killed by {name}{cause})"
+
+
+def _status(started: datetime | None, end: JobEnd | None) -> Json:
+    status: Json = {} if started is None else {"startTime": _time(started)}
+    if end is None:
+        return status | {"active": 1}
+    if end.succeeded:
+        status |= {"succeeded": 1, "completionTime": _time(end.at)}
+    elif started is not None:
+        status |= {"failed": 1}
+    return status | {"conditions": [_condition(end)]}
+
+
+def _condition(end: JobEnd) -> Json:
+    return {
+        "type": "Complete" if end.succeeded else "Failed",
+        "status": "True",
+        "reason": end.reason,
+        "message": end.message,
+        "lastProbeTime": _time(end.at),
+        "lastTransitionTime": _time(end.at),
+    }
+
+
+def _time(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

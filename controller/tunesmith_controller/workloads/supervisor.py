@@ -1,0 +1,534 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small program that runs one attempt of a trial and outlives the controller.
+
+`process.py` starts it as `python -I -S supervisor.py FOLDER/launch.json`, in a session of its own;
+`process_identity.py` and `stragglers.py` import its reading of the process table, so that both
+sides see the same. It imports the standard library only, and little of it: there is one of these
+per running trial (no dataclasses, typing, subprocess: they would double its start time).
+
+Files of the attempt's folder, each written whole or not at all:
+
+    launch.json      in: what to run
+    stop             in: its existence asks for the end; before the start it forbids the start
+    lock             held (flock) from before the first decision until this process is gone
+    supervisor.json  out, before the program runs: who runs it (pid and start time of both)
+    output.log       out: what the program printed, standard output and error in one
+    exit.json        out, once nothing of the attempt is left: how it ended
+
+Exactly one start: the program is forked first and waits on a pipe; only after `supervisor.json` is
+on disk does it get the word to run. A crash before the record has run nothing, so another
+supervisor may start; after the record none ever does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # what typing says it is, without importing it
+if TYPE_CHECKING:
+    from typing import Any
+
+POLL_SECONDS = 0.2  # how soon a stop file is noticed without a signal
+KILL_SECONDS = 20.0  # how long SIGKILL is repeated before processes in the kernel are given up on
+KILL_INTERVAL = 0.02
+RETRY_SECONDS = 1.0  # between attempts to write the exit record to a full disk
+
+LAUNCH, STOP, LOCK = "launch.json", "stop", "lock"
+SUPERVISOR, OUTPUT, EXIT = "supervisor.json", "output.log", "exit.json"
+
+EXITED = "Exited"
+STOPPED = "Stopped"
+STOPPED_BEFORE_START = "StoppedBeforeStart"
+START_FAILED = "StartFailed"
+INTERRUPTED = "Interrupted"
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+# ---- the process table --------------------------------------------------------------------------
+
+
+class Process:
+    """One row of the process table. `start` is opaque text: equal for the same process only."""
+
+    __slots__ = ("group", "parent", "pid", "session", "start", "state")
+
+    def __init__(
+        self, pid: int, parent: int, group: int, session: int, state: str, start: str
+    ) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.group = group
+        self.session = session
+        self.state = state
+        self.start = start
+
+    @property
+    def runs(self) -> bool:
+        """False for a zombie: it has ended and only waits to be reaped."""
+        return self.state not in ("Z", "X", "x")
+
+
+def read_process(pid: int) -> Process | None:
+    """The process with this pid now; None when there is none."""
+    if not os.path.isdir("/proc/self"):
+        return next((row for row in _ps("-p", str(pid)) if row.pid == pid), None)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read().decode("ascii", "replace")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    # The name is in parentheses and may itself hold spaces and parentheses (man 5 proc_pid_stat).
+    fields = text[text.rindex(")") + 1 :].split()
+    parent, group, session = (int(field) for field in fields[1:4])
+    return Process(pid, parent, group, session, fields[0], fields[19])
+
+
+def list_processes() -> list[Process]:
+    """All processes that can be seen, in no order; each row is consistent, the list is not."""
+    if not os.path.isdir("/proc/self"):
+        return _ps("-A")
+    rows = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return [row for row in rows if row is not None]
+
+
+def _ps(*which: str) -> list[Process]:
+    """The table where there is no /proc (macOS); a session counts as its leader's group there."""
+    import subprocess  # noqa: PLC0415 - costs more than everything else here, and Linux has /proc
+
+    columns = "pid=,ppid=,pgid=,stat=,lstart="
+    command = ["ps", *which, "-o", columns]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ps:
+        lines = [line.split(None, 4) for line in ps.communicate()[0].splitlines()]
+    return [
+        Process(int(pid), int(parent), int(group), int(group), state[0], start.strip())
+        for pid, parent, group, state, start in lines
+        if int(pid) != ps.pid
+    ]
+
+
+def boot() -> str:
+    """Names this run of the machine and our view of its pids; "" where the kernel has no name.
+
+    A pid and a start time mean something only within one boot and one pid namespace.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def descendants(table: list[Process], roots: set[int]) -> list[Process]:
+    """The processes below `roots`, without the roots."""
+    children: dict[int, list[Process]] = {}
+    for row in table:
+        children.setdefault(row.parent, []).append(row)
+    found: dict[int, Process] = {}
+    unseen = list(roots)
+    while unseen:
+        for row in children.get(unseen.pop(), []):
+            if row.pid not in found and row.pid not in roots:
+                found[row.pid] = row
+                unseen.append(row.pid)
+    return list(found.values())
+
+
+def signal_process(pid: int, start: str, number: int) -> bool:
+    """Signals the process that has this pid and start time; False when it is gone.
+
+    The handle is opened before the start time is compared, so a pid that is reused in between is
+    never signalled. Without handles (macOS, Linux before 5.3) the comparison alone has to do.
+    """
+    try:
+        handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+    except ProcessLookupError:
+        return False
+    except OSError:
+        handle = -1
+    try:
+        now = read_process(pid)
+        if now is None or now.start != start:
+            return False
+        if handle >= 0:
+            signal.pidfd_send_signal(handle, number)
+        else:
+            os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        if handle >= 0:
+            os.close(handle)
+    return True
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def write_durably(path: str, record: dict[str, Any]) -> None:
+    """Puts a whole JSON file in place and returns when it would survive a power failure."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(file, "w", encoding="ascii") as stream:
+            json.dump(record, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except OSError:
+        _unlink(temporary)
+        raise
+    sync_folder(os.path.dirname(path))
+
+
+def sync_folder(path: str) -> None:
+    """Makes the names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def take_lock(folder: str) -> int | None:
+    """The descriptor that holds the attempt's lock until it is closed; None when another does."""
+    file = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _exists(folder: str, name: str) -> bool:
+    return os.path.lexists(os.path.join(folder, name))
+
+
+def _now() -> str:
+    seconds = time.time()
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1_000_000):06d}Z"
+
+
+# ---- signals to this process --------------------------------------------------------------------
+
+
+class Wakeups:
+    """Turns signals into something to wait for; `terminated` once somebody asked us to end."""
+
+    def __init__(self) -> None:
+        self.terminated = False
+        self._read, write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(write, False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _do_nothing)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def wait(self, seconds: float) -> None:
+        """Returns after `seconds`, or sooner when a signal came."""
+        ready, _, _ = select.select([self._read], [], [], max(0.0, seconds))
+        if ready:
+            numbers = os.read(self._read, 4096)
+            self.terminated |= signal.SIGTERM in numbers or signal.SIGINT in numbers
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """A signal that is ignored does not wake `select`; one that is handled does."""
+
+
+# ---- the program --------------------------------------------------------------------------------
+
+
+class Primary:
+    """The program of the attempt: forked, held back until `go`, then waited for.
+
+    Where the system can look without reaping, its zombie is kept until the very end: so long, its
+    pid, which is also the name of its process group, cannot be given to another process.
+    """
+
+    def __init__(self, folder: str, launch: dict[str, Any]) -> None:
+        prctl = _prctl()
+        if prctl is not None:
+            prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._status: int | None = None
+        go, self._go = os.pipe()
+        self._error, error = os.pipe()
+        supervisor = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(self._go)
+                _become_program(folder, launch, prctl, supervisor, go)
+            except OSError as failure:
+                text = f"{failure.strerror}: {failure.filename or launch['executable']}"
+                os.write(error, text.encode("utf-8", "replace")[:4096])
+            finally:
+                os._exit(127)
+        os.close(go)
+        os.close(error)
+
+    def go(self) -> None:
+        """Lets the program run; without this call it ends, having done nothing."""
+        os.write(self._go, b"g")
+        os.close(self._go)
+
+    def cancel(self) -> None:
+        """Ends it before it has run."""
+        os.close(self._go)
+        os.waitpid(self.pid, 0)
+
+    def has_ended(self) -> bool:
+        """Also reaps orphans of the tree that ended, which this process inherits."""
+        if not hasattr(os, "waitid"):
+            return self._poll()
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return True
+            if ended is None:
+                return False
+            if ended.si_pid == self.pid:
+                return True
+            os.waitpid(ended.si_pid, 0)
+
+    def _poll(self) -> bool:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = status if pid else None
+        return self._status is not None
+
+    def outcome(self) -> tuple[int | None, int | None, str]:
+        """Exit code or signal, and why the program could not be started ("" when it was)."""
+        if self._status is None:
+            _, self._status = os.waitpid(self.pid, 0)
+        code = os.waitstatus_to_exitcode(self._status)
+        error = os.read(self._error, 4096).decode("utf-8", "replace")
+        return (None, -code, error) if code < 0 else (code, None, error)
+
+
+class _Prctl:
+    """prctl(2) with two arguments; loaded before the fork, because loading allocates and locks."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._call = library.prctl
+
+    def __call__(self, option: int, value: int) -> None:
+        self._call(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def _prctl() -> _Prctl | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return _Prctl(ctypes.CDLL(None))
+    except (OSError, AttributeError):  # a libc without it: trees are then ended by group only
+        return None
+
+
+def _become_program(
+    folder: str, launch: dict[str, Any], prctl: _Prctl | None, supervisor: int, go: int
+) -> None:
+    """In the child: everything up to and including exec. Returns only when it may not run."""
+    os.setsid()
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The supervisor may have died before the line above; then the pipe's end says it as well.
+    if os.getppid() != supervisor or not os.read(go, 1):
+        return
+    _reset_signals()
+    output = os.open(
+        os.path.join(folder, OUTPUT), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.chdir(launch["cwd"])
+    os.execve(launch["executable"], launch["argv"], launch["env"])  # noqa: S606 - no shell: meant
+
+
+def _reset_signals() -> None:
+    """Python ignores SIGPIPE, and whoever started the controller may ignore more (nohup)."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except OSError:  # reserved by the C library's threads
+            continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+# ---- ending -------------------------------------------------------------------------------------
+
+
+def end_of_program(primary: Primary, folder: str, grace: float, wakeups: Wakeups) -> str:
+    """Waits for the program, or ends it when asked to; says which."""
+    while not primary.has_ended():
+        if _exists(folder, STOP) or wakeups.terminated:
+            end_program(primary, grace, wakeups)
+            return STOPPED if _exists(folder, STOP) else INTERRUPTED
+        wakeups.wait(POLL_SECONDS)
+    return EXITED
+
+
+def end_program(primary: Primary, grace: float, wakeups: Wakeups) -> None:
+    """SIGTERM to the program's group, then, when `grace` seconds have passed, SIGKILL to all."""
+    for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process would not see SIGTERM
+        _signal_group(primary.pid, number)
+    deadline = time.monotonic() + grace
+    while not primary.has_ended():
+        wakeups.wait(min(POLL_SECONDS, deadline - time.monotonic()))
+        if time.monotonic() >= deadline:
+            kill_tree(primary, wakeups)
+            return
+
+
+def end_leftovers(primary: Primary, grace: float, wakeups: Wakeups) -> int:
+    """After the program: SIGTERM to what it left behind, `grace` seconds later SIGKILL.
+
+    How many processes could not be ended (0, unless the kernel or another user holds them).
+    """
+    for row in _living(primary):
+        signal_process(row.pid, row.start, signal.SIGTERM)
+        signal_process(row.pid, row.start, signal.SIGCONT)
+    deadline = time.monotonic() + grace
+    while _living(primary) and time.monotonic() < deadline:
+        wakeups.wait(min(POLL_SECONDS, deadline - time.monotonic()))
+    return kill_tree(primary, wakeups)
+
+
+def kill_tree(primary: Primary, wakeups: Wakeups) -> int:
+    """SIGKILL, again and again, until nothing below this process runs; how many were left."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while True:
+        _signal_group(primary.pid, signal.SIGKILL)
+        living = _living(primary)
+        if not living or time.monotonic() >= deadline:
+            return len(living)
+        # By group first: the kernel signals a group and holds off its forks in one step.
+        for group in {row.group for row in living} - {os.getpgrp()}:
+            _signal_group(group, signal.SIGKILL)
+        for row in living:
+            signal_process(row.pid, row.start, signal.SIGKILL)
+        wakeups.wait(KILL_INTERVAL)
+
+
+def _living(primary: Primary) -> list[Process]:
+    """What runs below this process."""
+    if _children() == [primary.pid]:
+        program = read_process(primary.pid)
+        if program is None or not program.runs:
+            return []  # the usual end, without a look at every process of the machine
+    return [row for row in descendants(list_processes(), {os.getpid()}) if row.runs]
+
+
+def _children() -> list[int] | None:
+    """Our own children, zombies included; None when the kernel does not list them."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return None
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+# ---- the whole of it ----------------------------------------------------------------------------
+
+
+def supervise(folder: str, wakeups: Wakeups) -> None:
+    """Runs the attempt of `folder`, whose lock is held, unless that was decided before."""
+    if _exists(folder, EXIT) or _exists(folder, SUPERVISOR):
+        return
+    with open(os.path.join(folder, LAUNCH), encoding="utf-8") as file:
+        launch: dict[str, Any] = json.load(file)
+    if _exists(folder, STOP):
+        _write_exit(folder, {"reason": STOPPED_BEFORE_START, "ended_at": _now()})
+        return
+    primary = Primary(folder, launch)
+    started = _now()
+    write_durably(os.path.join(folder, SUPERVISOR), _identities(primary, started))
+    if _exists(folder, STOP):
+        primary.cancel()
+        _write_exit(folder, {"reason": STOPPED_BEFORE_START, "ended_at": _now()})
+        return
+    primary.go()
+    reason = end_of_program(primary, folder, launch["grace_seconds"], wakeups)
+    ended = _now()
+    leftovers = end_leftovers(primary, launch["leftover_seconds"], wakeups)
+    code, number, error = primary.outcome()
+    _write_exit(
+        folder,
+        {
+            "reason": START_FAILED if error else reason,
+            "message": error,
+            "exit_code": code,
+            "signal": number,
+            "started_at": started,
+            "ended_at": ended,
+            "leftovers": leftovers,
+        },
+    )
+
+
+def _identities(primary: Primary, started: str) -> dict[str, Any]:
+    own, program = read_process(os.getpid()), read_process(primary.pid)
+    return {
+        "pid": os.getpid(),
+        "start": own.start if own else "",
+        "boot": boot(),
+        "program_pid": primary.pid,
+        "program_start": program.start if program else "",
+        "started_at": started,
+    }
+
+
+def _write_exit(folder: str, record: dict[str, Any]) -> None:
+    """Keeps trying while the disk is full: the end of a day's training is worth the wait."""
+    while True:
+        try:
+            write_durably(os.path.join(folder, EXIT), record)
+            return
+        except OSError as failure:
+            if failure.errno not in _DISK_FULL:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
+def main(arguments: list[str]) -> int:
+    wakeups = Wakeups()  # before the lock: from then on a signal no longer just ends us
+    folder = os.path.dirname(os.path.abspath(arguments[1]))
+    os.chdir("/")
+    lock = take_lock(folder)
+    if lock is not None:
+        supervise(folder, wakeups)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
