@@ -26,6 +26,8 @@ ANNOTATION_PATH: Final = "tunesmith.dev/path"
 """On an Experiment: PATH of the submitter, its active environment first."""
 ANNOTATION_SPEC_DIGEST: Final = "tunesmith.dev/spec-digest"
 """On an Experiment: names the spec that was submitted, to tell a changed file."""
+ANNOTATION_PAUSED: Final = "tunesmith.dev/paused"
+"""On an Experiment: "true" while nothing of it may run; running attempts are interrupted."""
 
 _DIGITS: Final = string.digits + string.ascii_lowercase
 _SUFFIX: Final = 8

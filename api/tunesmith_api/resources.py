@@ -310,9 +310,13 @@ class TrialSpec(Node):
 
 
 class RunRecord(Node):
-    """Ours. The current attempt: written before its job is created, completed when it runs."""
+    """Ours. The current attempt: written before its job is created, completed when it runs.
+
+    `lost` counts earlier attempts that vanished; attempts that a person interrupted do not count.
+    """
 
     attempt: int = 0
+    lost: int = 0
     job_uid: str = Field(default="", alias="jobUID")
     waiting: str = ""
     released: bool = False

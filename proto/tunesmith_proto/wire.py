@@ -94,6 +94,8 @@ SERVICES: Final[Mapping[str, Mapping[str, Method]]] = {
         **_methods(
             OBSERVATIONS,
             ("Report", observations_pb2.ReportRows, observations_pb2.Acknowledgement),
+            ("Sources", observations_pb2.ListSources, observations_pb2.SourceList),
+            ("Fence", observations_pb2.FenceAttempts, observations_pb2.FenceReply),
             ("Delete", observations_pb2.DeleteRows, observations_pb2.DeleteReply),
         ),
         "Read": Method(

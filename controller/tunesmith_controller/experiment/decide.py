@@ -33,6 +33,7 @@ from tunesmith_api.resources import (
     ExperimentStatus,
     Metadata,
     NamedValue,
+    Observation,
     OptimalTrial,
     OwnerReference,
     Suggestion,
@@ -119,7 +120,7 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
     end = None if state.is_terminal else ending(snapshot, counted)
     status = next_status(snapshot, counted, end, now)
     plan = Plan(status=status if status != experiment.status else None)
-    if state.is_terminal or end is not None:
+    if state.is_terminal or end is not None or is_paused(experiment):
         return plan
     if snapshot.suggestion is None:
         return Plan(
@@ -132,6 +133,11 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
         create_trials=uncreated(snapshot),
         status=plan.status,
     )
+
+
+def is_paused(experiment: Experiment) -> bool:
+    """Whether a person wants nothing of it to run for now."""
+    return (experiment.metadata.annotations or {}).get(names.ANNOTATION_PAUSED) == "true"
 
 
 def wanted(snapshot: Snapshot, counted: Tally) -> int:
@@ -269,8 +275,11 @@ def _counters(counted: Tally, budget: int | None) -> dict[str, object]:
 
 def _optimal(top: TrialFacts) -> OptimalTrial:
     assignments = tuple(NamedValue(name=n, value=v) for n, v in top.parameters.items())
-    found = {} if top.observation is None else {"observation": top.observation}
-    return OptimalTrial(best_trial_name=top.name, parameter_assignments=assignments, **found)
+    return OptimalTrial(
+        best_trial_name=top.name,
+        parameter_assignments=assignments,
+        observation=top.observation or Observation(),
+    )
 
 
 # ---- objects that an experiment owns ------------------------------------------------------------
@@ -290,8 +299,6 @@ def owner(experiment: Experiment) -> OwnerReference:
 def suggestion_for(experiment: Experiment, requests: int) -> Suggestion:
     """The Suggestion of an experiment: same name, algorithm copied."""
     metadata = experiment.metadata
-    early_stopping = experiment.spec.early_stopping
-    extra = {} if early_stopping is None else {"early_stopping": early_stopping}
     return Suggestion(
         api_version=API_VERSION,
         kind="Suggestion",
@@ -304,8 +311,8 @@ def suggestion_for(experiment: Experiment, requests: int) -> Suggestion:
         spec=SuggestionSpec(
             algorithm=experiment.spec.algorithm,
             requests=requests,
+            early_stopping=experiment.spec.early_stopping,
             resume_policy=experiment.spec.resume_policy,
-            **extra,
         ),
     )
 
@@ -324,12 +331,6 @@ def trial_for(
     template = spec.trial_template
     if template is None:
         raise ValueError("an experiment without a trialTemplate has no trials")
-    collector = spec.metrics_collector_spec
-    extra = {} if collector is None else {"metrics_collector": collector}
-    if template.primary_pod_labels is not None:
-        extra["primary_pod_labels"] = template.primary_pod_labels
-    if assignment.early_stopping_rules:
-        extra["early_stopping_rules"] = assignment.early_stopping_rules
     return Trial(
         api_version=API_VERSION,
         kind="Trial",
@@ -353,7 +354,9 @@ def trial_for(
             primary_container_name=template.primary_container_name,
             success_condition=template.success_condition,
             failure_condition=template.failure_condition,
-            **extra,
+            metrics_collector=spec.metrics_collector_spec,
+            primary_pod_labels=template.primary_pod_labels,
+            early_stopping_rules=assignment.early_stopping_rules,
         ),
     )
 

@@ -41,7 +41,7 @@ from tunesmith_controller.trial.facts import TrialFacts
 MAX_COUNT = 500
 """Assignments asked for at once; larger wishes are split."""
 KEPT_ASSIGNMENTS = 64
-"""How many assignments that already are Trials stay in status, for people and for deletion by hand."""
+"""How many assignments that are Trials already stay in status: for people, and for re-creation."""
 
 
 @dataclass(frozen=True, slots=True)

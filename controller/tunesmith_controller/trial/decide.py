@@ -50,10 +50,13 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that was read. `job` is None while no attempt is recorded; `rows` and `sources` are read
-    once the job has ended; `waited` is how long, in seconds, the end has been known."""
+    once the job has ended; `waited` is how long, in seconds, the end has been known.
+    `earlier_over` is False while something of the attempt before still runs."""
 
     trial: Trial
     experiment_over: str = ""
+    paused: bool = False
+    earlier_over: bool = True
     job: JobState | JobRefused | None = None
     sources: Mapping[str, SourceState] = field(default_factory=dict)
     rows: Sequence[Row] = ()
@@ -65,6 +68,7 @@ class Step(StrEnum):
 
     START = "start"
     STOP = "stop"
+    STOP_EARLIER = "stop earlier"
     RELEASE = "release"
     FENCE = "fence"
     FORGET = "forget"
@@ -139,6 +143,13 @@ def decide(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
         return Plan(status=_created(trial, now))
     if snapshot.experiment_over:
         return _end(trial, TrialState.KILLED, "TrialKilled", snapshot.experiment_over, now)
+    if snapshot.paused and not _has_ended(snapshot):
+        return _paused(snapshot)
+    return _by_job(snapshot, now, limits)
+
+
+def _by_job(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
+    trial = snapshot.trial
     match snapshot.job:
         case None:
             return Plan(status=_with_run(trial, RunRecord(attempt=1)))
@@ -188,13 +199,37 @@ def _absent(trial: Trial, now: datetime, limits: Limits) -> Plan:
 
 def _lost(trial: Trial, reason: str, now: datetime, limits: Limits) -> Plan:
     """Attempt + 1 while the retry budget lasts; never a second run of the same attempt."""
-    attempt = run_of(trial).attempt
-    if attempt > limits.lost_retries:
+    attempt, lost = run_of(trial).attempt, run_of(trial).lost + 1
+    if lost > limits.lost_retries:
         message = f"attempt {attempt} was lost ({reason}); no retries are left"
         return _end(trial, TrialState.FAILED, "TrialFailed", message, now)
     notice = Notice("Warning", "AttemptLost", f"attempt {attempt} was lost: {reason}")
-    status = _with_run(trial, RunRecord(attempt=attempt + 1))
+    status = _with_run(trial, RunRecord(attempt=attempt + 1, lost=lost))
     return Plan(step=Step.FENCE, status=status, notice=notice)
+
+
+PAUSED = "paused: nothing of this trial runs; `tunesmith run` continues the experiment"
+_PAUSING = "pausing: the running attempt is being stopped"
+
+
+def _has_ended(snapshot: Snapshot) -> bool:
+    """Whether the attempt is over by itself, so that a pause has nothing to interrupt."""
+    job = snapshot.job
+    return isinstance(job, JobLost | JobPresent) and is_over(job, snapshot.trial)
+
+
+def _paused(snapshot: Snapshot) -> Plan:
+    """Interrupts: the next attempt is recorded first, then whatever runs of the one before is
+    stopped. Interrupted attempts do not count as lost."""
+    trial, run = snapshot.trial, run_of(snapshot.trial)
+    if isinstance(snapshot.job, JobPresent | JobWaiting):
+        following = RunRecord(attempt=run.attempt + 1, lost=run.lost, waiting=_PAUSING)
+        return Plan(step=Step.FENCE, status=_with_run(trial, following))
+    if not snapshot.earlier_over:
+        return Plan(step=Step.STOP_EARLIER, again=0.5)
+    if run.waiting == PAUSED:
+        return Plan()
+    return Plan(status=_with_run(trial, run.with_(waiting=PAUSED)))
 
 
 # ---- the job is there ---------------------------------------------------------------------------
@@ -231,9 +266,7 @@ def _running(trial: Trial, job_uid: str, now: datetime, limits: Limits) -> Plan:
     conditions = advance_trial(
         trial.status.conditions, TrialState.RUNNING, "TrialRunning", "Trial is running", now
     )
-    status = trial.status.with_(
-        conditions=conditions, run=RunRecord(attempt=run.attempt, job_uid=job_uid)
-    )
+    status = trial.status.with_(conditions=conditions, run=run.with_(job_uid=job_uid, waiting=""))
     return Plan(status=status, again=limits.poll_s)
 
 

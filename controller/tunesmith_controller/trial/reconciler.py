@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tunesmith_api import names
-from tunesmith_api.conditions import trial_state
+from tunesmith_api.conditions import experiment_state, trial_state
 from tunesmith_api.metrics import Row
-from tunesmith_api.resources import Trial
+from tunesmith_api.resources import Experiment, Trial
+from tunesmith_controller.experiment.decide import is_paused
 from tunesmith_controller.ports import (
     CachedObjects,
     Conflict,
@@ -22,6 +23,7 @@ from tunesmith_controller.ports import (
     Ports,
     SourceState,
     TrialRun,
+    Unavailable,
 )
 from tunesmith_controller.trial.decide import (
     JobRefused,
@@ -31,6 +33,7 @@ from tunesmith_controller.trial.decide import (
     Step,
     Verdict,
     decide,
+    is_over,
     judge,
     run_of,
     wanted_metrics,
@@ -76,7 +79,15 @@ class TrialReconciler:
 
     async def _observe(self, trial: Trial) -> Snapshot:
         job = await self._job(trial)
-        snapshot = Snapshot(trial, experiment_over=self._experiment_over(trial), job=job)
+        experiment = self._experiment(trial)
+        paused = experiment is not None and is_paused(experiment)
+        snapshot = Snapshot(
+            trial,
+            experiment_over=_over(experiment),
+            paused=paused,
+            earlier_over=await self._earlier_over(trial) if paused else True,
+            job=job,
+        )
         if trial_state(trial.status.conditions).is_terminal or not _succeeded(trial, job):
             self._ended_since.pop(trial.metadata.uid, None)
             return snapshot
@@ -108,20 +119,19 @@ class TrialReconciler:
         now = asyncio.get_running_loop().time()
         return now - self._ended_since.setdefault(trial.metadata.uid, now)
 
-    def _experiment_over(self, trial: Trial) -> str:
-        """Why a running trial should stop: its experiment has ended."""
+    def _experiment(self, trial: Trial) -> Experiment | None:
+        """The Experiment that owns this very trial, as far as the cache knows."""
         metadata = trial.metadata
         name = (metadata.labels or {}).get(names.LABEL_EXPERIMENT, "")
-        experiment = self._cache.get(Key("Experiment", metadata.namespace, name))
-        if experiment is None:
-            return ""
+        cached = self._cache.get(Key("Experiment", metadata.namespace, name))
         owners = {reference.uid for reference in metadata.owner_references}
-        if experiment["metadata"].get("uid") not in owners:
-            return ""
-        last = ((experiment.get("status") or {}).get("conditions") or [{}])[-1]
-        if last.get("type") not in ("Succeeded", "Failed"):
-            return ""
-        return f"the experiment has ended: {last.get('message', '')}"
+        if cached is None or cached["metadata"].get("uid") not in owners:
+            return None
+        return Experiment.parse(cached)
+
+    async def _earlier_over(self, trial: Trial) -> bool:
+        earlier = _earlier(trial)
+        return earlier is None or is_over(await self._ports.workloads.observe(earlier), trial)
 
     # ---- apply ----------------------------------------------------------------------------------
 
@@ -136,10 +146,17 @@ class TrialReconciler:
         gone = live.metadata.deletion_timestamp is not None
         if not same or gone or trial_state(live.status.conditions).is_terminal:
             raise Conflict(f"Trial {metadata.name} changed before its start")
+        await self._end_earlier(trial)
         try:
             return await self._ports.workloads.ensure(run_for(trial))
         except Invalid as error:
             return JobRefused(str(error))
+
+    async def _end_earlier(self, trial: Trial) -> None:
+        """The job of the attempt before is gone before the next one is created."""
+        if not await self._earlier_over(trial):
+            await self._do(trial, Step.STOP_EARLIER)
+            raise Unavailable(f"an earlier attempt of {trial.metadata.name} is still ending")
 
     async def _apply(self, trial: Trial, plan: Plan) -> None:
         if plan.step is not None:
@@ -155,6 +172,9 @@ class TrialReconciler:
         match step:
             case Step.STOP:
                 await ports.workloads.stop(run)
+            case Step.STOP_EARLIER:
+                if (earlier := _earlier(trial)) is not None:
+                    await ports.workloads.stop(earlier)
             case Step.RELEASE:
                 await ports.workloads.release(run)
             case Step.FENCE:
@@ -195,6 +215,19 @@ def run_for(trial: Trial) -> TrialRun:
         metrics=wanted_metrics(trial),
         context={name: annotations[name] for name in wanted if name in annotations},
     )
+
+
+def _earlier(trial: Trial) -> TrialRun | None:
+    """The attempt before the current one."""
+    run = run_for(trial)
+    return replace(run, attempt=run.attempt - 1) if run.attempt > 1 else None
+
+
+def _over(experiment: Experiment | None) -> str:
+    """Why a running trial should stop: its experiment has ended."""
+    if experiment is None or not experiment_state(experiment.status.conditions).is_terminal:
+        return ""
+    return f"the experiment has ended: {experiment.status.conditions[-1].message}"
 
 
 def _succeeded(trial: Trial, job: JobState | None) -> bool:

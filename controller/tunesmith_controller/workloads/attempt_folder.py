@@ -13,18 +13,27 @@ about an attempt is believed because a controller remembers it.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tunesmith_controller.ports import Key
 from tunesmith_controller.workloads import stragglers, supervisor
 from tunesmith_controller.workloads.process_identity import ProcessIdentity
+
+AttemptId = tuple[str, int]  # trial uid, number of the attempt
+TRIAL_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # as a folder's name
+_DELETING = ".deleting-"
+_SUPERVISOR_LOG = "supervisor.log"
+_LOG = logging.getLogger(__name__)
 
 
 class Ending(StrEnum):
@@ -120,6 +129,23 @@ class AttemptFolder:
         """Accepted and not over."""
         return self.is_accepted and not self.is_over
 
+    @property
+    def may_start(self) -> bool:
+        """Accepted, and nothing has started or forbidden it. The supervisor looks again."""
+        return self.is_unfinished and not self.is_started and not self.is_stopped
+
+    def open_supervisor_log(self) -> BinaryIO:
+        """Where a supervisor's own errors go."""
+        return open(self.path / _SUPERVISOR_LOG, "wb", opener=_private)
+
+    def last_trouble(self) -> str:
+        """The last line of it."""
+        try:
+            text = (self.path / _SUPERVISOR_LOG).read_text("utf-8", "replace")
+        except FileNotFoundError:
+            text = ""
+        return (text.strip().splitlines() or ["it said nothing"])[-1]
+
     def launch(self) -> Launch:
         """Raises OSError, or ValueError when it is damaged."""
         try:
@@ -144,7 +170,7 @@ class AttemptFolder:
         record = self._read(supervisor.EXIT)
         if record is None:
             return None
-        if "reason" not in record:
+        if "reason" not in record or "ended_at" not in record:
             return Exit(Ending.LOST, message="its exit record cannot be read")
         return Exit(
             Ending(record["reason"]),
@@ -240,10 +266,54 @@ class AttemptFolder:
         return ended
 
 
+# ---- the root: a folder per trial, in it a folder per attempt -----------------------------------
+
+
+def find_unfinished(root: Path) -> list[tuple[AttemptId, AttemptFolder]]:
+    """In the order in which they were accepted. Also ends what `delete` began."""
+    found = []
+    for trial in sorted(root.iterdir()) if root.is_dir() else ():
+        if trial.name.startswith(_DELETING):
+            shutil.rmtree(trial)
+            continue
+        for number, folder in attempts(trial):
+            if folder.is_unfinished:
+                try:
+                    found.append((folder.launch().order, (trial.name, number), folder))
+                except ValueError as error:  # the others go on
+                    _LOG.error("not adopted: %s", error)
+    return [(attempt, folder) for _, attempt, folder in sorted(found, key=lambda row: row[:2])]
+
+
+def attempts(trial: Path) -> list[tuple[int, AttemptFolder]]:
+    """The attempts of a trial's folder, by number."""
+    if not TRIAL_UID.fullmatch(trial.name) or not trial.is_dir():
+        return []
+    numbers = sorted(int(path.name) for path in trial.iterdir() if path.name.isdigit())
+    return [(number, AttemptFolder(trial / str(number))) for number in numbers]
+
+
+def delete(trial: Path) -> None:
+    """Out of the way in one step first: a half-deleted attempt would look like a fresh one."""
+    if trial.exists():
+        doomed = trial.with_name(_DELETING + trial.name)
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        trial.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+# ---- records ------------------------------------------------------------------------------------
+
+
 def _why_lost(identity: ProcessIdentity) -> str:
     if not identity.is_of_this_boot:
         return "the machine was restarted while it ran"
     return "its supervisor process was killed, so how it ended is not known"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _instant(text: object) -> datetime | None:

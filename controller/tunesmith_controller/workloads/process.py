@@ -11,23 +11,21 @@ attempts are unfinished, who waits for CPUs, which supervisors it has started.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_controller.ports import (
     Clock,
     Invalid,
     JobAbsent,
-    JobLost,
-    JobPresent,
     JobState,
     JobWaiting,
     Key,
@@ -35,17 +33,25 @@ from tunesmith_controller.ports import (
     Unavailable,
 )
 from tunesmith_controller.workloads import environment, supervisor
-from tunesmith_controller.workloads.attempt_folder import AttemptFolder, Ending, Exit, Launch
-from tunesmith_controller.workloads.job_manifest import JobEnd, exit_code_message, job
+from tunesmith_controller.workloads.attempt_folder import (
+    TRIAL_UID,
+    AttemptFolder,
+    AttemptId,
+    Exit,
+    Launch,
+    attempts,
+    delete,
+    find_unfinished,
+)
+from tunesmith_controller.workloads.endings import ended_state
+from tunesmith_controller.workloads.job_manifest import job
 from tunesmith_controller.workloads.job_spec import Plan, Surroundings, plan
 from tunesmith_controller.workloads.slots import CpuSlots, cpus_text
 
 __all__ = ["ProcessSettings", "ProcessWorkloads"]
 
-AttemptId = tuple[str, int]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_REMOVING = ".removing-"
-_LIVENESS_POLLS = 5  # a supervisor's life is checked at every fifth look at its exit record
+_LOG = logging.getLogger(__name__)
+_LIVENESS_LOOKS = 5  # every fifth look also checks that the supervisors live
 _MAX_RESTART_SECONDS = 30.0
 
 
@@ -77,16 +83,13 @@ class _Unfinished:
     next_try: float = 0.0
     trouble: str = ""
 
-
-@dataclass(slots=True)
-class _Listeners:
-    """Who iterates `changed`, and what each has not been told yet."""
-
-    pending: list[dict[Key, None]] = field(default_factory=list)
-
-    def announce(self, trial: Key) -> None:
-        for keys in self.pending:
-            keys[trial] = None
+    def may_start(self, now: float) -> bool:
+        """Not while a supervisor is on its way, and after a failure not at once."""
+        if self.started or now < self.next_try:
+            return False
+        if self.supervisor is not None and self.supervisor.poll() is None:
+            return False
+        return self.folder.may_start
 
 
 class ProcessWorkloads:
@@ -117,7 +120,7 @@ class ProcessWorkloads:
         self._slots: CpuSlots[AttemptId] = CpuSlots(round(cpus * 1000))
         self._unfinished: dict[AttemptId, _Unfinished] = {}
         self._children: list[subprocess.Popen[bytes]] = []
-        self._listeners = _Listeners()
+        self._listeners: list[dict[Key, None]] = []
         self._adoption = asyncio.Lock()
         self._adopted = False
         self._order = 0
@@ -130,22 +133,21 @@ class ProcessWorkloads:
             folder = self._folder(run.trial_uid, run.attempt)
             if not (folder.is_accepted or folder.is_stopped or folder.is_over):
                 self._accept(run, folder)
-            self._track(folder)
+            self._track((run.trial_uid, run.attempt), folder)
             self._start_admitted()
         return await self.observe(run)
 
     async def observe(self, run: TrialRun) -> JobState:
         with _disk(run):
             await self._adopt_all()
+            self._reap()
             folder = self._folder(run.trial_uid, run.attempt)
-            ended = folder.exit() or await self._settled(folder)
+            ended = await self._end_of(folder)
             if ended is not None:
-                self._forget(run.trial_uid, run.attempt)
-                return _ended(run, ended)
+                self._forget((run.trial_uid, run.attempt))
+                return ended_state(run, ended)
             started = folder.started()
-            if started is not None:
-                return job(run, started.at)
-            return self._unstarted(run, folder)
+            return job(run, started.at) if started else self._unstarted(run, folder)
 
     async def stop(self, run: TrialRun) -> None:
         with _disk(run):
@@ -155,27 +157,232 @@ class ProcessWorkloads:
                 return
             folder.request_stop()
             started = folder.started()
-            # It would see the file by itself, a little later.
+            # The supervisor would see the file by itself, a little later.
             if started is None or not started.supervisor.send(signal.SIGTERM):
-                await self._settled(folder)
-            self._notify_if_over(folder)
+                await self._end_of(folder)
+            self._look_at((run.trial_uid, run.attempt), run.trial, folder)
 
     async def release(self, run: TrialRun) -> None:
         """Output stays readable until `remove`."""
         with _disk(run):
             if self._folder(run.trial_uid, run.attempt).is_over:
-                self._forget(run.trial_uid, run.attempt)
+                self._forget((run.trial_uid, run.attempt))
+
+    async def remove(self, trial_uid: str) -> None:
+        """Deletes everything of a trial; nothing when there is nothing.
+
+        Unavailable: an attempt is not over (stop it first), or the disk refuses.
+        """
+        with _disk(trial_uid):
+            await self._adopt_all()
+            trial = self._folder(trial_uid, 0).path.parent
+            for attempt, folder in attempts(trial):
+                if folder.is_accepted and await self._end_of(folder) is None:
+                    raise Unavailable(f"attempt {attempt} of trial {trial_uid} has not ended yet")
+                self._forget((trial_uid, attempt))
+            await asyncio.to_thread(delete, trial)
 
     async def changed(self) -> AsyncIterator[Key]:
+        """Also what notices, between calls, that attempts ended and others may start."""
         pending: dict[Key, None] = {}
-        self._listeners.pending.append(pending)
+        self._listeners.append(pending)
         try:
-            looks = 0
-            while True:
-                looks += 1
-                await self._look(thoroughly=looks % _LIVENESS_POLLS == 0)
+            for look in itertools.count(1):
+                await self._look(thoroughly=look % _LIVENESS_LOOKS == 0)
                 while pending:
-                    yield pending.pop(next(iter(pending)), None) or next(iter(()))
+                    key = next(iter(pending))
+                    del pending[key]
+                    yield key
                 await asyncio.sleep(self._settings.poll)
         finally:
-            self._listeners.pending.remove(pending)
+            self._listeners.remove(pending)
+
+    # ---- beyond the port ----
+
+    def output_path(self, trial_uid: str, attempt: int) -> Path:
+        """What the attempt printed; the file is there once it has started."""
+        return self._folder(trial_uid, attempt).output
+
+    def metrics_path(self, trial_uid: str, attempt: int) -> Path:
+        """What the attempt is told to report to; the file is there once it has reported."""
+        return self._folder(trial_uid, attempt).metrics
+
+    # ---- accepting and starting ----
+
+    def _folder(self, trial_uid: str, attempt: int) -> AttemptFolder:
+        if not TRIAL_UID.fullmatch(trial_uid) or attempt < 0:
+            raise Invalid(f"{trial_uid!r} and {attempt} do not name an attempt of a trial")
+        return AttemptFolder(self._root / trial_uid / str(attempt))
+
+    def _accept(self, run: TrialRun, folder: AttemptFolder) -> None:
+        made = plan(run, Surroundings(self._environ, folder.metrics, folder.work))
+        self._say_differences(made)
+        self._order += 1
+        folder.create()
+        if made.cwd == str(folder.work):
+            folder.work.mkdir(mode=0o700, exist_ok=True)
+        grace = made.grace_seconds
+        folder.accept(
+            Launch(
+                executable=made.executable,
+                argv=made.argv,
+                env=made.env,
+                cwd=made.cwd,
+                grace_seconds=self._settings.grace if grace is None else grace,
+                leftover_seconds=self._settings.leftover,
+                trial=run.trial,
+                cpu_millis=made.cpu_millis,
+                order=self._order,
+            )
+        )
+
+    def _say_differences(self, made: Plan) -> None:
+        if made.image:
+            self._say_once(
+                f"images are not pulled in process mode: the command of image {made.image} runs "
+                f"with the programs of this machine"
+            )
+        if made.cpu_millis > self._slots.capacity:
+            capacity = cpus_text(self._slots.capacity)
+            self._say_once(
+                f"a trial asks for {cpus_text(made.cpu_millis)} CPUs and {capacity} may be used "
+                f"here: it runs with {capacity}, alone"
+            )
+        if made.wants_gpu:
+            self._say_once(
+                "GPU limits are not kept in process mode: every trial sees every GPU, and CPUs "
+                "alone decide how many run at once"
+            )
+
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self._noticed:
+            self._noticed.add(sentence)
+            self._notice(sentence)
+
+    def _track(self, attempt: AttemptId, folder: AttemptFolder) -> None:
+        if attempt in self._unfinished or not folder.is_unfinished:
+            return
+        launch = folder.launch()
+        self._order = max(self._order, launch.order)
+        self._unfinished[attempt] = _Unfinished(launch.trial, folder, folder.is_started)
+        if self._unfinished[attempt].started:
+            self._slots.hold(attempt, launch.cpu_millis)
+        else:
+            self._slots.wait(attempt, launch.cpu_millis)
+
+    def _forget(self, attempt: AttemptId) -> None:
+        if self._unfinished.pop(attempt, None) is not None:
+            self._slots.release(attempt)
+            self._start_admitted()
+
+    def _start_admitted(self) -> None:
+        """Starts whoever's turn has come, and again whoever's supervisor died before its record."""
+        self._slots.admit()
+        now = asyncio.get_running_loop().time()
+        for attempt, unfinished in self._unfinished.items():
+            if self._slots.holds(attempt) and unfinished.may_start(now):
+                self._start(unfinished, now)
+
+    def _start(self, unfinished: _Unfinished, now: float) -> None:
+        """Harmless when another controller does the same: the supervisors settle it by a lock."""
+        folder = unfinished.folder
+        if unfinished.tries:
+            unfinished.trouble = f"its supervisor does not start: {folder.last_trouble()}"
+        unfinished.tries += 1
+        unfinished.next_try = now + min(2.0**unfinished.tries, _MAX_RESTART_SECONDS)
+        try:
+            unfinished.supervisor = self._spawn(folder)
+        except OSError as error:  # no memory, no processes left: later there may be
+            unfinished.trouble = f"its supervisor cannot be started: {error}"
+
+    def _spawn(self, folder: AttemptFolder) -> subprocess.Popen[bytes]:
+        # -I -S: nothing of the user's, and 20 ms instead of 100; utf8: whatever the locale says.
+        command = [sys.executable, "-I", "-S", "-X", "utf8", supervisor.__file__]
+        with folder.open_supervisor_log() as log:
+            child = subprocess.Popen(
+                [*command, str(folder.path / supervisor.LAUNCH)],
+                env=environment.inherited(self._environ),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._children.append(child)
+        return child
+
+    # ---- looking ----
+
+    async def _end_of(self, folder: AttemptFolder) -> Exit | None:
+        ended = folder.exit()
+        if ended is None and folder.is_orphaned():
+            # Reads the whole process table: not on the loop.
+            ended = await asyncio.to_thread(folder.settle, self._clock.now())
+        return ended or folder.exit()
+
+    def _unstarted(self, run: TrialRun, folder: AttemptFolder) -> JobState:
+        if folder.is_stopped:
+            return JobWaiting("it is being stopped before it started")
+        if not folder.is_accepted:
+            return JobAbsent()
+        attempt = (run.trial_uid, run.attempt)
+        unfinished = self._unfinished.get(attempt)
+        trouble = unfinished.trouble if unfinished else ""
+        return JobWaiting(self._slots.why_waiting(attempt) or trouble or "starting")
+
+    async def _adopt_all(self) -> None:
+        async with self._adoption:
+            if self._adopted:
+                return
+            for attempt, folder in await asyncio.to_thread(find_unfinished, self._root):
+                self._track(attempt, folder)
+            self._adopted = True
+        self._start_admitted()
+
+    async def _look(self, *, thoroughly: bool) -> None:
+        """One round over the unfinished attempts; what fails now may work in the next."""
+        try:
+            await self._adopt_all()
+            self._reap()
+            for attempt, unfinished in list(self._unfinished.items()):
+                if thoroughly:
+                    await self._end_of(unfinished.folder)
+                self._look_at(attempt, unfinished.trial, unfinished.folder)
+            self._start_admitted()
+        except (OSError, ValueError) as error:
+            _LOG.warning("cannot look after processes under %s: %s", self._root, error)
+
+    def _look_at(self, attempt: AttemptId, trial: Key, folder: AttemptFolder) -> None:
+        unfinished = self._unfinished.get(attempt)
+        if folder.is_over:
+            self._forget(attempt)
+            self._announce(trial)
+        elif unfinished is not None and not unfinished.started and folder.is_started:
+            unfinished.started = True
+            self._announce(trial)
+
+    def _announce(self, trial: Key) -> None:
+        for pending in self._listeners:
+            pending[trial] = None
+
+    def _reap(self) -> None:
+        """Supervisors are our children until we die; ended ones must not stay as zombies."""
+        self._children = [child for child in self._children if child.poll() is None]
+
+
+def _usable_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _disk(about: TrialRun | str) -> Iterator[None]:
+    """What the disk refuses may work later."""
+    name = about if isinstance(about, str) else f"{about.trial.name}, attempt {about.attempt}"
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"the files of trial {name} cannot be used: {error}") from error
+    except ValueError as error:
+        raise Unavailable(f"the files of trial {name} are damaged: {error}") from error

@@ -69,6 +69,9 @@ class CpuSlots(Generic[Id]):
         if attempt not in self._held:
             self._queue.setdefault(attempt, self._clamped(millis))
 
+    def holds(self, attempt: Id) -> bool:
+        return attempt in self._held
+
     def admit(self) -> list[Id]:
         """Those whose turn has come; they hold their CPUs from now on."""
         admitted = []

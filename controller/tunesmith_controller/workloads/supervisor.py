@@ -22,6 +22,7 @@ supervisor may start; after the record none ever does.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -63,7 +64,7 @@ class Process:
 
     __slots__ = ("group", "parent", "pid", "session", "start", "state")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the columns in their order
         self, pid: int, parent: int, group: int, session: int, state: str, start: str
     ) -> None:
         self.pid = pid
@@ -212,10 +213,8 @@ def take_lock(folder: str) -> int | None:
 
 
 def _unlink(path: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def _exists(folder: str, name: str) -> bool:
@@ -452,10 +451,8 @@ def _children() -> list[int] | None:
 
 
 def _signal_group(group: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return
 
 
 # ---- the whole of it ----------------------------------------------------------------------------

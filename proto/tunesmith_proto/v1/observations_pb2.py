@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftunesmith/v1/observations.proto\x12\x0ctunesmith.v1\"?\n\tSourceKey\x12\x11\n\ttrial_uid\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06source\x18\x03 \x01(\t\"^\n\x03Row\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07time_us\x18\x02 \x01(\x12\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x11\n\x04step\x18\x05 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_step\"v\n\x0bSourceNotes\x12\x14\n\x0cmetric_names\x18\x01 \x03(\t\x12\x12\n\nlast_lines\x18\x02 \x03(\t\x12\r\n\x05lines\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0f\n\x07skipped\x18\x05 \x01(\x04\x12\x0e\n\x06\x66ilter\x18\x06 \x01(\t\"\xcb\x01\n\nReportRows\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.tunesmith.v1.SourceKey\x12\x12\n\ntrial_name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x1f\n\x04rows\x18\x04 \x03(\x0b\x32\x11.tunesmith.v1.Row\x12\x0e\n\x06offset\x18\x05 \x01(\x04\x12\x15\n\rend_of_stream\x18\x06 \x01(\x08\x12(\n\x05notes\x18\x07 \x01(\x0b\x32\x19.tunesmith.v1.SourceNotes\"F\n\x0f\x41\x63knowledgement\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06\x66\x65nced\x18\x02 \x01(\x08\x12\x13\n\x0bstop_reason\x18\x03 \x01(\t\"Q\n\x08ReadRows\x12\x11\n\ttrial_uid\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x11\n\tafter_seq\x18\x04 \x01(\x04\"+\n\x08RowBatch\x12\x1f\n\x04rows\x18\x01 \x03(\x0b\x32\x11.tunesmith.v1.Row\"\x1f\n\nDeleteRows\x12\x11\n\ttrial_uid\x18\x01 \x01(\t\"\x1b\n\x0b\x44\x65leteReply\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftunesmith/v1/observations.proto\x12\x0ctunesmith.v1\"?\n\tSourceKey\x12\x11\n\ttrial_uid\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06source\x18\x03 \x01(\t\"^\n\x03Row\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07time_us\x18\x02 \x01(\x12\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x11\n\x04step\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_step\"v\n\x0bSourceNotes\x12\x14\n\x0cmetric_names\x18\x01 \x03(\t\x12\x12\n\nlast_lines\x18\x02 \x03(\t\x12\r\n\x05lines\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x0f\n\x07skipped\x18\x05 \x01(\x04\x12\x0e\n\x06\x66ilter\x18\x06 \x01(\t\"\xcb\x01\n\nReportRows\x12$\n\x03key\x18\x01 \x01(\x0b\x32\x17.tunesmith.v1.SourceKey\x12\x12\n\ntrial_name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x1f\n\x04rows\x18\x04 \x03(\x0b\x32\x11.tunesmith.v1.Row\x12\x0e\n\x06offset\x18\x05 \x01(\x04\x12\x15\n\rend_of_stream\x18\x06 \x01(\x08\x12(\n\x05notes\x18\x07 \x01(\x0b\x32\x19.tunesmith.v1.SourceNotes\"F\n\x0f\x41\x63knowledgement\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0e\n\x06\x66\x65nced\x18\x02 \x01(\x08\x12\x13\n\x0bstop_reason\x18\x03 \x01(\t\"d\n\x08ReadRows\x12\x11\n\ttrial_uid\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x16\n\tafter_seq\x18\x04 \x01(\x04H\x00\x88\x01\x01\x42\x0c\n\n_after_seq\";\n\x08RowBatch\x12\x1f\n\x04rows\x18\x01 \x03(\x0b\x32\x11.tunesmith.v1.Row\x12\x0e\n\x06source\x18\x02 \x01(\t\"1\n\x0bListSources\x12\x11\n\ttrial_uid\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"f\n\x0bSourceState\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\r\n\x05\x65nded\x18\x03 \x01(\x08\x12(\n\x05notes\x18\x04 \x01(\x0b\x32\x19.tunesmith.v1.SourceNotes\"8\n\nSourceList\x12*\n\x07sources\x18\x01 \x03(\x0b\x32\x19.tunesmith.v1.SourceState\"3\n\rFenceAttempts\x12\x11\n\ttrial_uid\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\x0c\n\nFenceReply\"\x1f\n\nDeleteRows\x12\x11\n\ttrial_uid\x18\x01 \x01(\t\"\x1b\n\x0b\x44\x65leteReply\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,21 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_ACKNOWLEDGEMENT']._serialized_start=536
   _globals['_ACKNOWLEDGEMENT']._serialized_end=606
   _globals['_READROWS']._serialized_start=608
-  _globals['_READROWS']._serialized_end=689
-  _globals['_ROWBATCH']._serialized_start=691
-  _globals['_ROWBATCH']._serialized_end=734
-  _globals['_DELETEROWS']._serialized_start=736
-  _globals['_DELETEROWS']._serialized_end=767
-  _globals['_DELETEREPLY']._serialized_start=769
-  _globals['_DELETEREPLY']._serialized_end=796
+  _globals['_READROWS']._serialized_end=708
+  _globals['_ROWBATCH']._serialized_start=710
+  _globals['_ROWBATCH']._serialized_end=769
+  _globals['_LISTSOURCES']._serialized_start=771
+  _globals['_LISTSOURCES']._serialized_end=820
+  _globals['_SOURCESTATE']._serialized_start=822
+  _globals['_SOURCESTATE']._serialized_end=924
+  _globals['_SOURCELIST']._serialized_start=926
+  _globals['_SOURCELIST']._serialized_end=982
+  _globals['_FENCEATTEMPTS']._serialized_start=984
+  _globals['_FENCEATTEMPTS']._serialized_end=1035
+  _globals['_FENCEREPLY']._serialized_start=1037
+  _globals['_FENCEREPLY']._serialized_end=1049
+  _globals['_DELETEROWS']._serialized_start=1051
+  _globals['_DELETEROWS']._serialized_end=1082
+  _globals['_DELETEREPLY']._serialized_start=1084
+  _globals['_DELETEREPLY']._serialized_end=1111
 # @@protoc_insertion_point(module_scope)

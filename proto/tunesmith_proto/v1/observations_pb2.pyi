@@ -86,10 +86,50 @@ class ReadRows(_message.Message):
     def __init__(self, trial_uid: _Optional[str] = ..., attempt: _Optional[int] = ..., metric: _Optional[str] = ..., after_seq: _Optional[int] = ...) -> None: ...
 
 class RowBatch(_message.Message):
-    __slots__ = ("rows",)
+    __slots__ = ("rows", "source")
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     rows: _containers.RepeatedCompositeFieldContainer[Row]
-    def __init__(self, rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ...) -> None: ...
+    source: str
+    def __init__(self, rows: _Optional[_Iterable[_Union[Row, _Mapping]]] = ..., source: _Optional[str] = ...) -> None: ...
+
+class ListSources(_message.Message):
+    __slots__ = ("trial_uid", "attempt")
+    TRIAL_UID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    trial_uid: str
+    attempt: int
+    def __init__(self, trial_uid: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class SourceState(_message.Message):
+    __slots__ = ("source", "offset", "ended", "notes")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    offset: int
+    ended: bool
+    notes: SourceNotes
+    def __init__(self, source: _Optional[str] = ..., offset: _Optional[int] = ..., ended: bool = ..., notes: _Optional[_Union[SourceNotes, _Mapping]] = ...) -> None: ...
+
+class SourceList(_message.Message):
+    __slots__ = ("sources",)
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    sources: _containers.RepeatedCompositeFieldContainer[SourceState]
+    def __init__(self, sources: _Optional[_Iterable[_Union[SourceState, _Mapping]]] = ...) -> None: ...
+
+class FenceAttempts(_message.Message):
+    __slots__ = ("trial_uid", "attempt")
+    TRIAL_UID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    trial_uid: str
+    attempt: int
+    def __init__(self, trial_uid: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class FenceReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class DeleteRows(_message.Message):
     __slots__ = ("trial_uid",)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people are told when something does not work: what, where, why, and what to do next.
+
+TunesmithError                  exit  what happened, and `hint`: the next command
+├── InvalidExperiment           2     the file or object breaks rules; `faults` are all of them
+├── ChangedExperiment           2     it exists with another spec; `diff` shows how
+├── NotThere                    2     no such experiment, trial or file; `candidates` are near
+├── ServiceRefused              2     a service cannot be started like this
+└── StateUnusable               3     the state directory cannot be read, locked or written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One broken rule: the field's path, a sentence, and the line of the file where known."""
+
+    field: str
+    message: str
+    hint: str = ""
+    line: int | None = None
+
+
+class TunesmithError(Exception):
+    """Base of everything that a user may see."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidExperiment(TunesmithError):
+    """The experiment breaks rules."""
+
+    exit_code = 2
+
+    def __init__(self, source: str, faults: Sequence[Fault]) -> None:
+        count = len(faults)
+        super().__init__(f"{source}: {count} problem{'s' if count != 1 else ''}")
+        self.source = source
+        self.faults = tuple(faults)
+
+
+class ChangedExperiment(TunesmithError):
+    """An experiment of this name exists with another spec."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, diff: str) -> None:
+        super().__init__(
+            f"experiment {name} exists and its spec differs from this file",
+            "start anew with --fresh (deletes the existing trials), or rename the experiment",
+        )
+        self.name = name
+        self.diff = diff
+
+
+class NotThere(TunesmithError):
+    """Nothing has this name."""
+
+    exit_code = 2
+
+    def __init__(
+        self, what: str, name: str, candidates: Sequence[str] = (), hint: str = ""
+    ) -> None:
+        near = f"; did you mean {' or '.join(candidates[:3])}?" if candidates else ""
+        super().__init__(f"there is no {what} {name!r}{near}", hint)
+        self.what = what
+        self.name = name
+        self.candidates = tuple(candidates)
+
+
+class ServiceRefused(TunesmithError):
+    """A service cannot be started with these options."""
+
+    exit_code = 2
+
+
+class StateUnusable(TunesmithError):
+    """The state directory cannot be used."""
+
+    exit_code = 3

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a file or a mapping to an admissible Experiment, with line numbers for its faults."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import Fault, InvalidExperiment, NotThere
+from tunesmith.home import submitter_path
+from tunesmith_api import experiment_file, names
+from tunesmith_api.validation import FieldError, warnings
+from tunesmith_controller.admission import local
+from tunesmith_controller.ports import Json
+
+_MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSource:
+    """An Experiment as written, and where it came from."""
+
+    name: str
+    folder: Path
+    experiment: Json
+    line_of: Callable[[FieldError], int | None]
+
+    def admit(self) -> Json:
+        """With every default. Raises InvalidExperiment."""
+        try:
+            return local.admit(self.experiment)
+        except local.Refused as refused:
+            faults = [self._fault(error) for error in refused.errors]
+            raise InvalidExperiment(self.name, faults) from None
+
+    def warnings(self) -> tuple[Fault, ...]:
+        return tuple(self._fault(error) for error in warnings(self.experiment))
+
+    def _fault(self, error: FieldError) -> Fault:
+        return Fault(error.field, error.message, error.hint, self.line_of(error))
+
+    def annotated(self) -> Json:
+        """The object to submit: with the folder, the PATH and the digest of its spec."""
+        experiment = copy.deepcopy(self.experiment)
+        annotations = experiment["metadata"].setdefault("annotations", {}) or {}
+        annotations[names.ANNOTATION_FOLDER] = str(self.folder)
+        annotations[names.ANNOTATION_PATH] = submitter_path()
+        annotations[names.ANNOTATION_SPEC_DIGEST] = spec_digest(self.admit())
+        experiment["metadata"]["annotations"] = annotations
+        return experiment
+
+
+def spec_digest(experiment: Json) -> str:
+    """Names the spec of an admitted Experiment."""
+    canonical = json.dumps(experiment.get("spec"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def load(
+    source: str | Path | Mapping[str, Any], forced_namespace: str | None, namespace: str
+) -> LoadedSource:
+    """Reads a file (Path or str) or takes a mapping.
+
+    forced_namespace wins over the object's own, `namespace` is used where it has none. Raises
+    NotThere, InvalidExperiment.
+    """
+    loaded = _from_mapping(source) if isinstance(source, Mapping) else _from_file(Path(source))
+    metadata = loaded.experiment.setdefault("metadata", {})
+    if isinstance(metadata, dict):
+        metadata["namespace"] = forced_namespace or metadata.get("namespace") or namespace
+    return loaded
+
+
+def _from_mapping(source: Mapping[str, Any]) -> LoadedSource:
+    experiment = copy.deepcopy(dict(source))
+    return LoadedSource("experiment", Path.cwd(), experiment, lambda error: None)
+
+
+def _from_file(path: Path) -> LoadedSource:
+    loaded = _parse(path, _read(path))
+    return LoadedSource(
+        str(path),
+        path.absolute().parent,
+        loaded.object,
+        lambda error: experiment_file.line_of(loaded, error.path),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise NotThere("file", str(path), hint="tunesmith run --help shows an example") from None
+    except OSError as error:
+        raise InvalidExperiment(
+            str(path), [Fault("", f"cannot be read: {error.strerror}")]
+        ) from None
+    if len(data) > _MAX_BYTES:
+        raise InvalidExperiment(str(path), [Fault("", "is larger than 1 MiB")])
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        fault = Fault("", f"is not UTF-8 text (byte {error.start})")
+        raise InvalidExperiment(str(path), [fault]) from None
+
+
+def _parse(path: Path, text: str) -> experiment_file.LoadedExperiment:
+    try:
+        return experiment_file.load(text, str(path))
+    except experiment_file.FileError as error:
+        line = getattr(error, "line", None)
+        raise InvalidExperiment(str(path), [Fault("", str(error), "", line)]) from None

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where state lives: TUNESMITH_HOME, else the user's state directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def state_home(environ: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path:
+    """The state directory; it need not exist yet."""
+    env = os.environ if environ is None else environ
+    if given := env.get("TUNESMITH_HOME"):
+        return Path(given).expanduser().absolute()
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "tunesmith"
+    base = env.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "tunesmith"
+
+
+def default_namespace(environ: Mapping[str, str] | None = None) -> str:
+    env = os.environ if environ is None else environ
+    return env.get("TUNESMITH_NAMESPACE") or "default"
+
+
+def submitter_path(environ: Mapping[str, str] | None = None) -> str:
+    """PATH for trials: the active environment's programs first.
+
+    An activated environment wins, else the one that this command is installed in.
+    """
+    env = os.environ if environ is None else environ
+    path = env.get("PATH", os.defpath)
+    active = env.get("VIRTUAL_ENV") or (sys.prefix if sys.prefix != sys.base_prefix else "")
+    if not active:
+        return path
+    programs = str(Path(active) / "bin")
+    return path if path.split(os.pathsep)[0] == programs else f"{programs}{os.pathsep}{path}"

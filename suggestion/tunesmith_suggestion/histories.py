@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the service remembers of experiments, so that a request carries only what is new.
+
+A copy may be dropped at any time: the client then hears `history_lost` and sends everything. Held
+by `core`; the answer to a request depends on the history it names by digest, never on this memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tunesmith_api.errors import Invalid
+from tunesmith_api.problem import Outcome, history_digest
+from tunesmith_api.search_space import SearchSpace
+from tunesmith_proto.v1 import suggestions_pb2 as pb
+
+_REMEMBERED_DIGESTS = 16
+"""How many histories of one experiment can be named: duplicates and late requests stay cheap."""
+
+EMPTY = history_digest(())
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One outcome as told, with its digest."""
+
+    outcome: Outcome
+    digest: int
+
+
+class HeldHistory:
+    """The outcomes of one experiment, in the order of telling.
+
+    Every history that can be named is a prefix of that log. A digest names a set of outcomes, so a
+    repeated telling finds its history by name and changes nothing.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._lock = threading.Lock()
+        self._log: list[Told] = []
+        self._lengths: dict[str, int] = {}
+        self._last: tuple[bytes, pb.SuggestReply] | None = None
+
+    def apply(self, base: str, told: Iterable[Told], digest: str) -> tuple[Outcome, ...] | None:
+        """The history named `digest`, in ordinal order: `base` ("" is nothing) plus `told`.
+
+        None when the base is not held. Raises Invalid when the two do not make up `digest`.
+        """
+        with self._lock:
+            digest = digest or EMPTY
+            length = self._lengths.get(digest)
+            if length is None:
+                length = self._extend(base, told, digest)
+            if length is None:
+                return None
+            return tuple(sorted((t.outcome for t in self._log[:length]), key=lambda o: o.ordinal))
+
+    def remembered(self, identity: bytes, answer: Callable[[], pb.SuggestReply]) -> pb.SuggestReply:
+        """The last answer again when the inputs are the same ones: a caller that gave up waiting
+        for a slow fit finds it done."""
+        with self._lock:
+            if self._last is not None and self._last[0] == identity:
+                return self._last[1]
+        reply = answer()
+        with self._lock:
+            self._last = (identity, reply)
+        return reply
+
+    def _extend(self, base: str, told: Iterable[Told], digest: str) -> int | None:
+        start = 0 if base in ("", EMPTY) else self._lengths.get(base)
+        if start is None:
+            return None
+        merged = {t.outcome.ordinal: t for t in self._log[:start]}
+        for one in told:
+            if merged.setdefault(one.outcome.ordinal, one).digest != one.digest:
+                raise Invalid(f"ordinal {one.outcome.ordinal} was told before with another outcome")
+        made = history_digest(t.digest for t in merged.values())
+        if made != digest:
+            raise Invalid(f"the history told has the digest {made[:12]}..., not {digest[:12]}...")
+        if len(merged) == start:
+            return start
+        self._log = list(merged.values())
+        self._lengths = {name: n for name, n in self._lengths.items() if n <= start}
+        self._lengths[digest] = len(self._log)
+        while len(self._lengths) > _REMEMBERED_DIGESTS:
+            del self._lengths[next(iter(self._lengths))]
+        return len(self._log)
+
+
+class Histories:
+    """The most recently used experiments, by uid."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, HeldHistory] = OrderedDict()
+
+    def of(self, experiment_uid: str, space: SearchSpace) -> HeldHistory:
+        """The copy for an experiment; an empty one when there is none or its space has changed."""
+        with self._lock:
+            held = self._held.get(experiment_uid)
+            if held is None or held.space != space:
+                held = self._held[experiment_uid] = HeldHistory(space)
+            self._held.move_to_end(experiment_uid)
+            while len(self._held) > self._limit:
+                self._held.popitem(last=False)
+            return held

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an algorithm is. Authors of other algorithms implement this and nothing else.
+
+Register one under the entry-point group `tunesmith.algorithms` (name -> zero-argument callable),
+and prove it with `tunesmith_suggestion.testing.AlgorithmContract`. Called by `core`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tunesmith_api.problem import Exhausted, History, Problem, Proposal
+from tunesmith_suggestion.settings import Setting
+
+
+class Algorithm(Protocol):
+    """Pure arithmetic: no gRPC, files, clocks, global random state or logging set-up.
+
+    One instance serves many experiments from several threads at once, so it keeps no state that
+    an answer depends on; caches are fine when losing them changes nothing but time.
+    """
+
+    @property
+    def name(self) -> str:
+        """The `algorithmName` users write."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same inputs would give other points; recorded with every batch."""
+        ...
+
+    @property
+    def settings(self) -> Sequence[Setting]:
+        """The algorithm settings it accepts; every other name is an error."""
+        ...
+
+    def validate(self, problem: Problem) -> Sequence[str]:
+        """What is wrong with the problem, as sentences for its author; empty when nothing is."""
+        ...
+
+    def suggest(
+        self, problem: Problem, history: History, ordinals: range, recorded: str
+    ) -> Proposal | Exhausted:
+        """One assignment an ordinal, from the first on; fewer when fewer are left.
+
+        A pure function of its arguments: the same in any process, on any thread, whatever was
+        asked before. Pre: `validate` found nothing, `ordinals` is not empty, `history` holds only
+        lower ordinals. Post: every assignment is a point of `problem.space`.
+        """
+        ...

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the suggestion service on a Unix socket or a TCP port until it is told to stop.
+
+`python -m tunesmith_suggestion` and the command line of tunesmith call `run_server`; the embedded
+controller starts it as a child process. A Unix socket is reachable by its owner only; TCP is
+encrypted, or plaintext on loopback when asked for by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from tunesmith_proto import wire
+from tunesmith_suggestion.core import SuggestionCore
+from tunesmith_suggestion.katib import KatibCore
+from tunesmith_suggestion.registry import Registry
+from tunesmith_suggestion.servicer import Compute, KatibServicer, SuggestionsServicer
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_SOCKET_PATH: Final = 107
+"""Bytes that fit a Unix socket's address on Linux."""
+STOP_GRACE_S: Final = 1.5
+_EXIT_USAGE: Final = 2
+_HEALTH_NAMES: Final = ("", wire.SUGGESTIONS, wire.KATIB_SUGGESTION, wire.KATIB_HEALTH_SERVICE)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """`listen` is unix:/path or host:port (port 0: any free one)."""
+
+    listen: str
+    insecure: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    exit_with_parent: bool = False
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    workers: int = 0
+    """Threads that compute; 0 is one a processor, at most four."""
+
+
+class ListenError(Exception):
+    """The service cannot listen as asked; the message says why and what to do."""
+
+
+class SuggestionServer:
+    """The service on an event loop: `start`, then `stop` once."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        self._options = options
+        self.compute = Compute(options.workers or min(4, os.cpu_count() or 1))
+        self._server: Any = grpc.aio.server(options=_channel_options(options))
+        self._health = health.aio.HealthServicer()
+        registry = Registry()
+        suggestions = SuggestionsServicer(SuggestionCore(registry), self.compute)
+        katib = KatibServicer(KatibCore(registry), self.compute)
+        self._server.add_generic_rpc_handlers(
+            (
+                wire.handler(wire.SUGGESTIONS, suggestions),
+                wire.handler(wire.KATIB_SUGGESTION, katib),
+            )
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    async def start(self) -> str:
+        """Listens and says where: the target to connect to. Raises ListenError."""
+        target = _bind(self._server, self._options)
+        for name in _HEALTH_NAMES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+        return target
+
+    async def stop(self, grace: float = STOP_GRACE_S) -> None:
+        """Takes no new calls and lets running ones end for `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+        self.compute.close()
+
+
+async def serve(
+    options: ServerOptions, until: asyncio.Event, ready: Callable[[str], None] = lambda _: None
+) -> bool:
+    """Serves until the event is set; `ready` hears the target. Raises ListenError.
+
+    False when a computation still runs on a thread, which Python would wait for at exit.
+    """
+    server = SuggestionServer(options)
+    ready(await server.start())
+    await until.wait()
+    await server.stop()
+    return server.compute.is_idle
+
+
+def run_server(options: ServerOptions) -> int:
+    """Serves until SIGTERM or SIGINT, at most two seconds longer; the exit status.
+
+    To be called on the main thread, by a process that does nothing else.
+    """
+    if options.exit_with_parent:
+        threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+    try:
+        is_idle = asyncio.run(_serve_until_signalled(options))
+    except ListenError as error:
+        sys.stderr.write(f"tunesmith_suggestion: {error}\n")
+        return _EXIT_USAGE
+    if not is_idle:
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
+async def _serve_until_signalled(options: ServerOptions) -> bool:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    return await serve(options, stopped, lambda target: logger.info("listening on %s", target))
+
+
+def _exit_at_end_of_input() -> None:
+    """The parent holds the other end of stdin: its end, however it came, is ours."""
+    try:
+        while os.read(0, 4096):
+            pass
+    finally:
+        os._exit(0)
+
+
+def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", options.max_message_bytes),
+        ("grpc.max_send_message_length", options.max_message_bytes),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+# ---- addresses ----------------------------------------------------------------------------------
+
+
+def _bind(server: Any, options: ServerOptions) -> str:
+    if options.listen.startswith("unix:"):
+        if options.tls_cert or options.tls_key:
+            raise ListenError("TLS is for host:port; a Unix socket needs none")
+        return _bind_unix(server, Path(options.listen.removeprefix("unix:").removeprefix("//")))
+    return _bind_tcp(server, options)
+
+
+def _bind_unix(server: Any, path: Path) -> str:
+    path = path.absolute()
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise ListenError(f"the path {path} is longer than {MAX_SOCKET_PATH} bytes")
+    _own_directory(path.parent)
+    _clear(path)
+    previous = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise ListenError(f"cannot listen on {path}: {error}") from error
+    finally:
+        os.umask(previous)
+    return f"unix:{path}"
+
+
+def _own_directory(folder: Path) -> None:
+    """Whoever may enter the folder may connect, so it is ours alone."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ListenError(f"cannot make the folder {folder}: {error.strerror}") from error
+    found = folder.stat()
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise ListenError(
+            f"the folder {folder} is open to other users; the socket needs one of its own: "
+            f"mkdir -m 700 {folder}/tunesmith, then listen there"
+        )
+
+
+def _clear(path: Path) -> None:
+    """Removes the socket of a service that is gone."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise ListenError(f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise ListenError(f"another service is listening on {path}")
+
+
+def _bind_tcp(server: Any, options: ServerOptions) -> str:
+    host, port = _host_and_port(options.listen)
+    credentials = _credentials(options)
+    if credentials is None:
+        _refuse_open_plaintext(host, options)
+    address = f"[{host}]" if ":" in host else host
+    try:
+        bound = (
+            server.add_insecure_port(f"{address}:{port}")
+            if credentials is None
+            else server.add_secure_port(f"{address}:{port}", credentials)
+        )
+    except RuntimeError as error:
+        raise ListenError(f"cannot listen on {options.listen}: {error}") from error
+    return f"{address}:{bound}"
+
+
+def _host_and_port(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ListenError(f"{listen!r} is neither unix:/path nor host:port")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _credentials(options: ServerOptions) -> Any:
+    if options.tls_cert is None and options.tls_key is None:
+        return None
+    if options.insecure:
+        raise ListenError("--insecure and TLS exclude each other")
+    if options.tls_cert is None or options.tls_key is None:
+        raise ListenError("TLS needs both --tls-cert and --tls-key")
+    try:
+        pair = (options.tls_key.read_bytes(), options.tls_cert.read_bytes())
+    except OSError as error:
+        raise ListenError(f"cannot read {error.filename}: {error.strerror}") from error
+    return grpc.ssl_server_credentials([pair])
+
+
+def _refuse_open_plaintext(host: str, options: ServerOptions) -> None:
+    if not options.insecure:
+        raise ListenError(
+            f"{options.listen} would be plaintext: give --tls-cert and --tls-key, "
+            "or --insecure on a loopback address, or listen on unix:/path"
+        )
+    if not _is_loopback(host):
+        raise ListenError(
+            f"--insecure is for loopback addresses, and {host or 'an empty host'} is none: "
+            "listen on 127.0.0.1, or give --tls-cert and --tls-key"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

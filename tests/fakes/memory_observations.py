@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`MemoryObservationLog`: the observation log for the simulation, in one event loop's memory.
+
+No threads, no time, no chance: a call does its work before it first yields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tunesmith_api.errors import Invalid
+from tunesmith_api.metrics import Row
+from tunesmith_api.observations import Acknowledged, Report, SourceKey, SourceState
+from tunesmith_observation.limits import Limits, RowLimitReached, check_report, check_text
+from tunesmith_observation.statements import merged, notes_text
+
+
+class MemoryObservationLog:
+    """The `ObservationLog` port; passes the same contract suite as the database's."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._rows: dict[SourceKey, dict[int, Row]] = {}
+        self._sources: dict[SourceKey, SourceState] = {}
+        self._fences: dict[str, int] = {}
+
+    async def append(self, report: Report) -> Acknowledged:
+        """Raises Invalid; never Unavailable."""
+        check_report(report, self._limits)
+        stored = self._sources.get(report.key, SourceState())
+        if report.key.attempt < self._fences.get(report.key.trial_uid, 0):
+            return Acknowledged(stored.offset, fenced=True)
+        if report.notes is not None:
+            notes_text(report.notes, self._limits)
+        rows = self._rows.setdefault(report.key, {})
+        added = {row.seq: row for row in reversed(report.rows) if row.seq not in rows}
+        if added and self._count(report.key.trial_uid) + len(added) > self._limits.rows_per_trial:
+            raise RowLimitReached(report.key.trial_uid, self._limits.rows_per_trial)
+        rows.update(added)
+        state = self._sources[report.key] = merged(self._sources.get(report.key), report)
+        return Acknowledged(state.offset)
+
+    def _count(self, trial_uid: str) -> int:
+        return sum(len(rows) for key, rows in self._rows.items() if key.trial_uid == trial_uid)
+
+    async def sources(self, trial_uid: str, attempt: int) -> Mapping[str, SourceState]:
+        """By name."""
+        return {
+            key.source: state
+            for key, state in sorted(self._sources.items(), key=lambda item: item[0].source)
+            if (key.trial_uid, key.attempt) == (trial_uid, attempt)
+        }
+
+    async def rows(
+        self, trial_uid: str, attempt: int, *, metric: str | None = None
+    ) -> Sequence[Row]:
+        """Rows in (source, seq) order."""
+        keys = [k for k in self._rows if (k.trial_uid, k.attempt) == (trial_uid, attempt)]
+        return [
+            row
+            for key in sorted(keys, key=lambda key: key.source)
+            for _, row in sorted(self._rows[key].items())
+            if metric is None or row.metric == metric
+        ]
+
+    async def fence(self, trial_uid: str, attempt: int) -> None:
+        """A fence never goes down."""
+        check_text("trial uid", trial_uid, 260)
+        if attempt < 0:
+            raise Invalid(f"attempt {attempt} is negative")
+        self._fences[trial_uid] = max(attempt, self._fences.get(trial_uid, 0))
+
+    async def delete(self, trial_uid: str) -> None:
+        """Fences stay."""
+        for key in [key for key in self._rows if key.trial_uid == trial_uid]:
+            self._rows.pop(key)
+            self._sources.pop(key, None)

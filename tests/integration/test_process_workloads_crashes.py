@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Process workloads whose controller, supervisor or machine dies: never twice, never a stranger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import local_attempts
+import pytest
+from local_attempts import (
+    SECONDS,
+    STUBBORN,
+    Bench,
+    bench_in,
+    end_of,
+    ended,
+    is_gone,
+    pid_of,
+    running,
+    supervisor_of,
+    until_file,
+)
+
+from tunesmith_controller.ports import JobLost, JobState, JobWaiting, Key, TrialRun
+from tunesmith_controller.workloads import supervisor
+from tunesmith_controller.workloads.attempt_folder import Launch
+from tunesmith_controller.workloads.job_spec import Surroundings, plan
+from tunesmith_controller.workloads.testing import is_over, is_running, until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with bench_in(tmp_path) as bench:
+        yield bench
+
+
+class TestDeaths:
+    def test_a_killed_supervisor_takes_its_program_along_and_the_run_is_lost(
+        self, bench: Bench
+    ) -> None:
+        run = bench.python(STUBBORN + "stubborn('child', os.setsid)\ntime.sleep(600)")
+
+        async def scenario() -> JobState:
+            workloads = bench.workloads()
+            await running(workloads, run)
+            await until_file(bench.folder / "child")
+            os.kill(supervisor_of(bench, run), signal.SIGKILL)
+            return await until(workloads, run, is_over, SECONDS)
+
+        assert isinstance(asyncio.run(scenario()), JobLost)
+        assert is_gone(pid_of(bench, "child"))
+
+    def test_a_lost_run_stays_lost_and_is_not_started_again(self, bench: Bench) -> None:
+        run = bench.waiting()
+
+        async def scenario() -> JobState:
+            await running(bench.workloads(), run)
+            os.kill(supervisor_of(bench, run), signal.SIGKILL)
+            await until(bench.workloads(), run, is_over, SECONDS)
+            return await bench.workloads().ensure(run)
+
+        assert isinstance(asyncio.run(scenario()), JobLost)
+        assert bench.starts(run) == 1
+
+    def test_the_loss_of_a_run_is_announced(self, bench: Bench) -> None:
+        run = bench.waiting()
+
+        async def scenario() -> Key:
+            workloads = bench.workloads()
+            await running(workloads, run)
+            os.kill(supervisor_of(bench, run), signal.SIGKILL)
+            async with asyncio.timeout(SECONDS):
+                async for key in workloads.changed():
+                    if is_over(await workloads.observe(run)):
+                        return key
+            raise AssertionError
+
+        assert asyncio.run(scenario()) == run.trial
+
+    def test_a_supervisor_that_is_told_to_end_loses_the_run_in_order(self, bench: Bench) -> None:
+        """As at a shutdown, when everything gets SIGTERM: an infrastructure failure."""
+        run = bench.waiting()
+
+        async def scenario() -> JobState:
+            workloads = bench.workloads()
+            await running(workloads, run)
+            os.kill(supervisor_of(bench, run), signal.SIGTERM)
+            return await until(workloads, run, is_over, SECONDS)
+
+        state = asyncio.run(scenario())
+        assert isinstance(state, JobLost)
+        assert "shutdown" in state.reason
+
+    def test_a_killed_controller_is_followed_by_one_that_carries_on(self, bench: Bench) -> None:
+        run = bench.waiting()
+        kill_controller_after_ensure(bench, run)
+
+        async def scenario() -> JobState:
+            workloads = bench.workloads()
+            await until(workloads, run, is_running, SECONDS)
+            bench.let_end(run)
+            return await until(workloads, run, is_over, SECONDS)
+
+        assert end_of(asyncio.run(scenario()))["type"] == "Complete"
+        assert bench.starts(run) == 1
+
+    def test_an_attempt_accepted_by_a_killed_controller_is_started_by_the_next(
+        self, bench: Bench
+    ) -> None:
+        """Killed between the launch file and the supervisor: here, because no CPU was free."""
+        first, second = bench.waiting(cpu="4"), bench.shell("exit 0", cpu="4")
+
+        async def accept() -> JobState:
+            workloads = bench.workloads()
+            await running(workloads, first)
+            return await workloads.ensure(second)
+
+        async def carry_on() -> JobState:
+            workloads = bench.workloads()
+            looking = asyncio.ensure_future(anext(aiter(workloads.changed())))
+            bench.let_end(first)
+            await until(workloads, first, is_over, SECONDS)
+            state = await until(workloads, second, is_over, SECONDS)
+            await looking
+            return state
+
+        assert asyncio.run(accept()) == JobWaiting("waiting for 4 CPUs (0 of 4 free)")
+        assert end_of(asyncio.run(carry_on()))["type"] == "Complete"
+        assert bench.starts(second) == 1
+
+    @pytest.mark.parametrize("moment", ["before the lock", "with the lock", "before the record"])
+    def test_a_supervisor_killed_before_its_record_has_run_nothing_and_is_replaced(
+        self, bench: Bench, moment: str
+    ) -> None:
+        run = bench.shell("exit 0")
+        prepare_without_start(bench, run)
+        die_at(moment, bench.attempt(run).path)
+        state = asyncio.run(ended(bench.workloads(), run))
+        assert end_of(state)["type"] == "Complete"
+        assert bench.starts(run) == 1
+
+    @pytest.mark.parametrize("moment", ["after the record", "after the start"])
+    def test_a_supervisor_killed_after_its_record_is_never_replaced(
+        self, bench: Bench, moment: str
+    ) -> None:
+        run = bench.waiting()
+        prepare_without_start(bench, run)
+        die_at(moment, bench.attempt(run).path)
+        state = asyncio.run(ended(bench.workloads(), run))
+        assert isinstance(state, JobLost)
+        assert bench.starts(run) <= 1
+
+
+class TestIdentity:
+    def test_a_process_with_the_pid_of_a_dead_supervisor_is_neither_trusted_nor_signalled(
+        self, bench: Bench
+    ) -> None:
+        """The pids and the session of the record now belong to somebody else."""
+        run = bench.waiting()
+        prepare_without_start(bench, run)
+        with stranger() as other:
+            write_record(bench, run, pid=other.pid, start="12345")
+
+            async def scenario() -> JobState:
+                workloads = bench.workloads()
+                await workloads.stop(run)
+                return await until(workloads, run, is_over, SECONDS)
+
+            assert isinstance(asyncio.run(scenario()), JobLost)
+            assert other.poll() is None
+
+    def test_after_a_restart_of_the_machine_a_record_means_nobody(self, bench: Bench) -> None:
+        run = bench.waiting()
+        prepare_without_start(bench, run)
+        with stranger() as other:
+            row = supervisor.read_process(other.pid)
+            assert row is not None
+            write_record(bench, run, pid=other.pid, start=row.start, boot="another boot")
+            state = asyncio.run(until(bench.workloads(), run, is_over, SECONDS))
+            assert state == JobLost("the machine was restarted while it ran")
+            assert other.poll() is None
+
+    def test_whoever_reads_the_output_is_not_taken_for_the_run(self, bench: Bench) -> None:
+        run = bench.shell("echo line; sleep 600")
+
+        async def scenario() -> int | None:
+            await running(bench.workloads(), run)
+            output = bench.attempt(run).output
+            with subprocess.Popen(["tail", "-f", output], stdout=subprocess.DEVNULL) as reader:
+                os.kill(supervisor_of(bench, run), signal.SIGKILL)
+                await until(bench.workloads(), run, is_over, SECONDS)
+                survived = reader.poll()
+                reader.kill()
+            return survived
+
+        assert asyncio.run(scenario()) is None
+
+    def test_stop_races_with_the_start_and_exactly_one_wins(self, bench: Bench) -> None:
+        runs = [bench.shell("sleep 600") for _ in range(8)]
+
+        async def scenario() -> list[JobState]:
+            one, other = bench.workloads(), bench.workloads()
+            for number, run in enumerate(runs):
+                await one.ensure(run)
+                await asyncio.sleep(number * 0.004)  # spread over the start of a supervisor
+                await other.stop(run)
+            return [await until(one, run, is_over, SECONDS) for run in runs]
+
+        assert {end_of(state)["reason"] for state in asyncio.run(scenario())} == {"Stopped"}
+        assert all(bench.starts(run) <= 1 for run in runs)
+
+
+def stranger() -> subprocess.Popen[bytes]:
+    """A process, and session, that has nothing to do with any attempt."""
+    return Stranger(["sleep", "600"], start_new_session=True)
+
+
+class Stranger(subprocess.Popen[bytes]):
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+        super().__exit__(None, None, None)
+
+
+# ---- crashes ------------------------------------------------------------------------------------
+
+
+def prepare_without_start(bench: Bench, run: TrialRun) -> None:
+    """As a controller leaves it that accepts the run and dies before it starts a supervisor."""
+    folder = bench.attempt(run)
+    made = plan(run, Surroundings(os.environ, folder.metrics, folder.work))
+    folder.create()
+    folder.work.mkdir()
+    launch = Launch(
+        made.executable, made.argv, made.env, made.cwd, 1.0, 0.3, run.trial, made.cpu_millis, 1
+    )
+    folder.accept(launch)
+
+
+def write_record(bench: Bench, run: TrialRun, pid: int, start: str, boot: str = "") -> None:
+    record = {
+        "pid": pid,
+        "start": start,
+        "boot": boot or supervisor.boot(),
+        "program_pid": pid,
+        "program_start": start,
+        "started_at": "2025-01-01T00:00:00Z",
+    }
+    supervisor.write_durably(str(bench.attempt(run).path / supervisor.SUPERVISOR), record)
+
+
+# The supervisor's own functions, one of which ends the process first.
+DIE_AT = {
+    "before the lock": "take_lock",
+    "with the lock": "Primary",
+    "before the record": "_identities",
+    "after the record": "Primary.go",
+    "after the start": "end_of_program",
+}
+DYING = """
+import os, signal, sys
+from tunesmith_controller.workloads import supervisor
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+*owner, name = sys.argv[2].split(".")
+setattr(getattr(supervisor, owner[0]) if owner else supervisor, name, die)
+supervisor.main(["supervisor", sys.argv[1]])
+"""
+
+
+def die_at(moment: str, attempt: Path) -> None:
+    """Runs a supervisor that is killed at that moment."""
+    command = [sys.executable, "-c", DYING, str(attempt / supervisor.LAUNCH), DIE_AT[moment]]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
+CONTROLLER = """
+import asyncio, json, sys
+from pathlib import Path
+from local_attempts import Bench
+from tunesmith_controller.ports import Key, TrialRun
+async def main():
+    bench = Bench(Path(sys.argv[1]))
+    key = Key("Trial", "default", sys.argv[2])
+    run = TrialRun(key, sys.argv[3], 1, json.load(sys.stdin), "main")
+    await bench.workloads().ensure(run)
+    print("ensured", flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+def kill_controller_after_ensure(bench: Bench, run: TrialRun) -> None:
+    """A controller process of its own, killed with SIGKILL as soon as it has ensured the run."""
+    fakes = str(Path(local_attempts.__file__).parent)
+    command = [sys.executable, "-c", CONTROLLER, str(bench.folder), run.trial.name, run.trial_uid]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": fakes},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as controller:
+        assert controller.stdin is not None and controller.stdout is not None
+        controller.stdin.write(json.dumps(run.spec))
+        controller.stdin.close()
+        said = controller.stdout.readline()
+        controller.kill()
+    assert said == "ensured\n"

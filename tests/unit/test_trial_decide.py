@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policy of Trials, case by case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import given
+import pytest
+
+from tunesmith_api.metrics import Row
+from tunesmith_api.observations import SourceNotes, SourceState
+from tunesmith_api.resources import Trial
+from tunesmith_controller.ports import JobAbsent, JobLost, JobPresent, JobWaiting
+from tunesmith_controller.trial.decide import JobRefused, Limits, Plan, Snapshot, Step, decide
+
+LIMITS = Limits(poll_s=5, grace_s=60, lost_retries=2)
+COMPLETE = {"stdout": SourceState(offset=10, ended=True)}
+
+
+def decided(trial: Trial, **read: Any) -> Plan:
+    return decide(Snapshot(trial, **read), given.NOW, LIMITS)
+
+
+def state_of(plan: Plan) -> tuple[str, str]:
+    assert plan.status is not None
+    last = plan.status.conditions[-1]
+    return last.type, last.reason
+
+
+def message_of(plan: Plan) -> str:
+    assert plan.status is not None
+    return plan.status.conditions[-1].message
+
+
+def losses(*values: str) -> list[Row]:
+    return [Row(seq, "loss", value) for seq, value in enumerate(values)]
+
+
+def test_an_attempt_is_recorded_before_anything_starts() -> None:
+    plan = decided(given.trial(state="Pending", attempt=0))
+    assert plan.step is None
+    assert plan.status is not None and plan.status.run is not None
+    assert plan.status.run.attempt == 1
+
+
+def test_a_recorded_attempt_without_a_job_is_started() -> None:
+    assert decided(given.trial(), job=JobAbsent()) == Plan(step=Step.START)
+
+
+def test_a_seen_job_makes_it_running_and_is_recorded_by_uid() -> None:
+    plan = decided(given.trial(), job=JobPresent("job-1", given.job()))
+    assert state_of(plan) == ("Running", "TrialRunning")
+    assert plan.status is not None and plan.status.run is not None
+    assert plan.status.run.job_uid == "job-1"
+
+
+def test_waiting_says_why_once() -> None:
+    plan = decided(given.trial(), job=JobWaiting("waiting for 1 CPU"))
+    assert plan.status is not None and plan.status.run is not None
+    assert plan.status.run.waiting == "waiting for 1 CPU"
+    again = given.trial().with_(status=plan.status)
+    assert decided(again, job=JobWaiting("waiting for 1 CPU")).status is None
+
+
+def test_a_running_job_changes_nothing() -> None:
+    trial = given.trial(state="Running", job_uid="job-1")
+    assert decided(trial, job=JobPresent("job-1", given.job())) == Plan(again=5)
+
+
+def test_a_vanished_job_is_a_new_attempt_never_a_silent_second_run() -> None:
+    plan = decided(given.trial(state="Running", job_uid="job-1"), job=JobAbsent())
+    assert plan.step is Step.FENCE
+    assert plan.status is not None and plan.status.run is not None
+    assert (plan.status.run.attempt, plan.status.run.job_uid) == (2, "")
+
+
+def test_lost_attempts_have_a_budget() -> None:
+    plan = decided(given.trial(state="Running", lost=2), job=JobLost("the machine restarted"))
+    assert state_of(plan) == ("Failed", "TrialFailed")
+    assert "the machine restarted" in message_of(plan)
+
+
+def test_a_job_that_can_never_start_fails_with_the_sentence() -> None:
+    plan = decided(given.trial(), job=JobRefused("command 'trian.py' was not found"))
+    assert state_of(plan) == ("Failed", "TrialFailed")
+    assert "trian.py" in message_of(plan)
+
+
+def test_failure_is_looked_at_before_success_and_keeps_the_jobs_reason() -> None:
+    job = given.job("Complete", "Failed", reason="OOMKilled", message="exit code 137")
+    plan = decided(given.trial(state="Running"), job=JobPresent("j", job))
+    assert state_of(plan) == ("Failed", "TrialFailed. Job reason: OOMKilled")
+    assert message_of(plan) == "exit code 137"
+
+
+def test_success_waits_until_the_rows_are_complete() -> None:
+    job = JobPresent("j", given.job("Complete"))
+    open_source = {"stdout": SourceState(offset=10, ended=False)}
+    trial = given.trial(state="Running")
+    plan = decided(trial, job=job, sources=open_source, rows=losses("0.5"), waited=59)
+    assert plan.status is None and plan.again is not None
+
+
+def test_success_with_rows_observes_min_max_and_latest() -> None:
+    plan = decided(
+        given.trial(state="Running"),
+        job=JobPresent("j", given.job("Complete")),
+        sources=COMPLETE,
+        rows=losses("0.5", "0.2", "0.3"),
+    )
+    assert state_of(plan)[0] == "Succeeded"
+    assert plan.status is not None and plan.status.observation is not None
+    (loss,) = plan.status.observation.metrics
+    assert (loss.min, loss.max, loss.latest) == ("0.2", "0.5", "0.3")
+
+
+def test_silence_is_metrics_unavailable_at_once_when_nothing_can_follow() -> None:
+    notes = SourceNotes(metric_names=("los",), last_lines=("los=0.5",), filter="f")
+    plan = decided(
+        given.trial(state="Running"),
+        job=JobPresent("j", given.job("Complete")),
+        sources={"stdout": SourceState(ended=True, notes=notes)},
+    )
+    assert state_of(plan)[0] == "MetricsUnavailable"
+    message = message_of(plan)
+    assert "'loss'" in message and "did you mean 'los'" in message and "los=0.5" in message
+
+
+def test_a_collector_that_never_ends_its_report_costs_only_the_grace_period() -> None:
+    plan = decided(
+        given.trial(state="Running"), job=JobPresent("j", given.job("Complete")), waited=60
+    )
+    assert state_of(plan)[0] == "MetricsUnavailable"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-Infinity", "oops"])
+def test_a_metric_that_was_never_finite_is_unavailable_and_said_so(value: str) -> None:
+    plan = decided(
+        given.trial(state="Running"),
+        job=JobPresent("j", given.job("Complete")),
+        sources=COMPLETE,
+        rows=losses(value),
+    )
+    assert state_of(plan)[0] == "MetricsUnavailable"
+    assert value in message_of(plan)
+
+
+def test_nan_never_wins_over_numbers() -> None:
+    plan = decided(
+        given.trial(state="Running"),
+        job=JobPresent("j", given.job("Complete")),
+        sources=COMPLETE,
+        rows=losses("nan", "0.4", "inf"),
+    )
+    assert plan.status is not None and plan.status.observation is not None
+    (loss,) = plan.status.observation.metrics
+    assert (loss.min, loss.max, loss.latest) == ("0.4", "0.4", "inf")
+
+
+def test_a_job_over_without_a_matching_condition_fails_and_shows_both() -> None:
+    trial = given.trial(state="Running")
+    odd = trial.with_(spec=trial.spec.with_(success_condition="status.nope"))
+    plan = decided(odd, job=JobPresent("j", given.job("Complete")))
+    assert state_of(plan) == ("Failed", "ConditionNeverMatched")
+    assert "status.nope" in message_of(plan) and "Complete" in message_of(plan)
+
+
+def test_when_the_experiment_is_over_running_trials_are_killed_and_then_stopped() -> None:
+    trial = given.trial(state="Running", job_uid="j")
+    running = JobPresent("j", given.job())
+    plan = decided(trial, job=running, experiment_over="goal reached")
+    assert state_of(plan)[0] == "Killed"
+    assert plan.status is not None
+    assert decided(trial.with_(status=plan.status), job=running).step is Step.STOP
+
+
+def test_an_ended_trial_releases_its_job_once() -> None:
+    trial = given.trial(state="Succeeded", loss=1.0)
+    plan = decided(trial, job=JobPresent("j", given.job("Complete")))
+    assert plan.step is Step.RELEASE
+    assert plan.status is not None
+    assert decided(trial.with_(status=plan.status), job=None) == Plan()
+
+
+def test_a_decided_end_is_final_whatever_the_job_says_later() -> None:
+    trial = given.trial(state="Killed", released=True)
+    assert decided(trial, job=JobPresent("j", given.job("Complete"))) == Plan()
+
+
+def test_deletion_stops_first_and_forgets_afterwards() -> None:
+    trial = given.trial(state="Running", deleting=True)
+    assert decided(trial, job=JobPresent("j", given.job())).step is Step.STOP
+    assert decided(trial, job=JobPresent("j", given.job("Failed"))).step is Step.FORGET
+
+
+def test_a_pause_records_the_next_attempt_before_it_stops_the_running_one() -> None:
+    trial = given.trial(state="Running", job_uid="j")
+    plan = decided(trial, job=JobPresent("j", given.job()), paused=True)
+    assert plan.step is Step.FENCE
+    assert plan.status is not None and plan.status.run is not None
+    assert (plan.status.run.attempt, plan.status.run.lost) == (2, 0)
+    interrupted = trial.with_(status=plan.status)
+    plan = decided(interrupted, job=JobAbsent(), paused=True, earlier_over=False)
+    assert plan.step is Step.STOP_EARLIER
+    assert decided(interrupted, job=JobAbsent(), paused=True).step is None
+
+
+def test_an_attempt_that_ended_before_the_pause_keeps_its_result() -> None:
+    plan = decided(
+        given.trial(state="Running"),
+        job=JobPresent("j", given.job("Complete")),
+        sources=COMPLETE,
+        rows=losses("0.5"),
+        paused=True,
+    )
+    assert state_of(plan)[0] == "Succeeded"
