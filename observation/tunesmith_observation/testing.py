@@ -72,9 +72,7 @@ def _report(
 class ObservationLogContract:
     """What every observation log does. Each test opens a new one."""
 
-    def open_log(
-        self, folder: Path, limits: Limits
-    ) -> AbstractAsyncContextManager[ObservationLog]:
+    def open_log(self, folder: Path, limits: Limits) -> AbstractAsyncContextManager[ObservationLog]:
         """An empty log; `folder` is the test's own."""
         raise NotImplementedError
 

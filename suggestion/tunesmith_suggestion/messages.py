@@ -40,7 +40,7 @@ def problem_message(problem: Problem) -> pb.Problem:
         settings=dict(problem.settings),
         parameters=[parameter_message(p) for p in problem.space],
         objectives=[_objective_message(o) for o in problem.objectives],
-        seed=problem.seed,
+        seed=problem.seed % (1 << 64),
         parallel=problem.parallel,
         max_trials=problem.max_trials,
     )

@@ -62,12 +62,12 @@ class ListenError(Exception):
 class SuggestionServer:
     """The service on an event loop: `start`, then `stop` once."""
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, options: ServerOptions, registry: Registry | None = None) -> None:
         self._options = options
         self.compute = Compute(options.workers or min(4, os.cpu_count() or 1))
         self._server: Any = grpc.aio.server(options=_channel_options(options))
         self._health = health.aio.HealthServicer()
-        registry = Registry()
+        registry = registry or Registry()
         suggestions = SuggestionsServicer(SuggestionCore(registry), self.compute)
         katib = KatibServicer(KatibCore(registry), self.compute)
         self._server.add_generic_rpc_handlers(
@@ -94,20 +94,24 @@ class SuggestionServer:
 
 
 async def serve(
-    options: ServerOptions, until: asyncio.Event, ready: Callable[[str], None] = lambda _: None
+    options: ServerOptions,
+    until: asyncio.Event,
+    ready: Callable[[str], None] = lambda _: None,
+    *,
+    registry: Registry | None = None,
 ) -> bool:
     """Serves until the event is set; `ready` hears the target. Raises ListenError.
 
     False when a computation still runs on a thread, which Python would wait for at exit.
     """
-    server = SuggestionServer(options)
+    server = SuggestionServer(options, registry)
     ready(await server.start())
     await until.wait()
     await server.stop()
     return server.compute.is_idle
 
 
-def run_server(options: ServerOptions) -> int:
+def run_server(options: ServerOptions, registry: Registry | None = None) -> int:
     """Serves until SIGTERM or SIGINT, at most two seconds longer; the exit status.
 
     To be called on the main thread, by a process that does nothing else.
@@ -115,7 +119,7 @@ def run_server(options: ServerOptions) -> int:
     if options.exit_with_parent:
         threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
     try:
-        is_idle = asyncio.run(_serve_until_signalled(options))
+        is_idle = asyncio.run(_serve_until_signalled(options, registry))
     except ListenError as error:
         sys.stderr.write(f"tunesmith_suggestion: {error}\n")
         return _EXIT_USAGE
@@ -125,12 +129,17 @@ def run_server(options: ServerOptions) -> int:
     return 0
 
 
-async def _serve_until_signalled(options: ServerOptions) -> bool:
+async def _serve_until_signalled(options: ServerOptions, registry: Registry | None) -> bool:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    return await serve(options, stopped, lambda target: logger.info("listening on %s", target))
+    return await serve(
+        options,
+        stopped,
+        lambda target: logger.info("listening on %s", target),
+        registry=registry,
+    )
 
 
 def _exit_at_end_of_input() -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from memory_observations import MemoryObservationLog
+
 from tunesmith_api.observations import ObservationLog
 from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
 from tunesmith_observation.limits import Limits

@@ -186,8 +186,11 @@ class TestWholeTrees:
         run = bench.shell("kill -STOP $$; exit 0")
 
         async def scenario() -> JobState:
-            workloads = bench.workloads()
+            workloads = bench.workloads(grace=600)
             await running(workloads, run)
+            program = bench.attempt(run).started()
+            assert program is not None
+            await asyncio.to_thread(eventually, lambda: state_of(program.program.pid) == "T")
             await workloads.stop(run)
             return await until(workloads, run, is_over, SECONDS)
 
@@ -283,6 +286,15 @@ class TestFiles:
         texts = [path.read_bytes() for path in bench.root.rglob("*") if path.is_file()]
         assert not any(b"canary" in text for text in texts)
 
+    def test_no_secret_of_the_controller_reaches_a_supervisor(self, bench: Bench) -> None:
+        run = bench.waiting()
+
+        async def scenario() -> bytes:
+            await running(bench.workloads(environ={**os.environ, "TOKEN": "canary"}), run)
+            return Path(f"/proc/{supervisor_of(bench, run)}/environ").read_bytes()
+
+        assert b"canary" not in asyncio.run(scenario())
+
     def test_a_program_knows_its_trial_and_where_to_report(self, bench: Bench) -> None:
         run = bench.shell(
             'echo "$TUNESMITH_TRIAL_NAME $KATIB_TRIAL_NAME"; cat /dev/null; '
@@ -320,6 +332,11 @@ class TestFiles:
             return await ended(workloads, run)
 
         assert end_of(asyncio.run(scenario()))["type"] == "Complete"
+
+
+def state_of(pid: int) -> str:
+    row = supervisor.read_process(pid)
+    return row.state if row else ""
 
 
 def children_of(pid: int) -> list[int]:

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import local_attempts
@@ -21,6 +24,7 @@ from local_attempts import (
     bench_in,
     end_of,
     ended,
+    eventually,
     is_gone,
     pid_of,
     running,
@@ -32,9 +36,39 @@ from tunesmith_controller.ports import JobLost, JobState, JobWaiting, Key, Trial
 from tunesmith_controller.workloads import supervisor
 from tunesmith_controller.workloads.attempt_folder import Launch
 from tunesmith_controller.workloads.job_spec import Surroundings, plan
-from tunesmith_controller.workloads.testing import is_over, is_running, until
+from tunesmith_controller.workloads.testing import has_succeeded, is_over, is_running, until
 
 pytestmark = pytest.mark.integration
+
+
+VICTIMS = ("controller", "supervisor", "program")
+
+# How a process hides: each leaves one trace, by which it is still found.
+DISGUISES = {
+    "in its own session": "stubborn('child', os.setsid)\n",
+    "with no output": "stubborn('child', lambda: (os.setsid(), os.closerange(0, 3)))\n",
+    "with no environment": textwrap.dedent(
+        """
+        if os.fork() == 0:
+            os.setsid()
+            say = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid()));"
+            argv = ["python", "-ISc", say + "time.sleep(600)", folder + "/child"]
+            os.execve(sys.executable, argv, {})
+        """
+    ),
+    "with neither, below one that is known": textwrap.dedent(
+        """
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.closerange(0, 3)
+                say = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid()));"
+                argv = ["python", "-ISc", say + "time.sleep(600)", folder + "/child"]
+                os.execve(sys.executable, argv, {})
+            time.sleep(600)
+        """
+    ),
+}
 
 
 @pytest.fixture
@@ -44,10 +78,25 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 class TestDeaths:
-    def test_a_killed_supervisor_takes_its_program_along_and_the_run_is_lost(
-        self, bench: Bench
+    def test_a_killed_supervisor_takes_its_program_along_at_once(self, bench: Bench) -> None:
+        """Before any controller looks."""
+        run = bench.waiting()
+
+        async def scenario() -> int:
+            await running(bench.workloads(), run)
+            started = bench.attempt(run).started()
+            assert started is not None
+            os.kill(started.supervisor.pid, signal.SIGKILL)
+            return started.program.pid
+
+        program = asyncio.run(scenario())
+        assert eventually(lambda: is_gone(program))
+
+    @pytest.mark.parametrize("disguise", DISGUISES)
+    def test_what_a_killed_supervisor_left_running_is_ended_before_the_run_is_lost(
+        self, bench: Bench, disguise: str
     ) -> None:
-        run = bench.python(STUBBORN + "stubborn('child', os.setsid)\ntime.sleep(600)")
+        run = bench.python(STUBBORN + DISGUISES[disguise] + "time.sleep(600)")
 
         async def scenario() -> JobState:
             workloads = bench.workloads()
@@ -59,11 +108,28 @@ class TestDeaths:
         assert isinstance(asyncio.run(scenario()), JobLost)
         assert is_gone(pid_of(bench, "child"))
 
+    @pytest.mark.parametrize("order", list(itertools.permutations(VICTIMS)), ids="-".join)
+    def test_kills_in_any_order_leave_nothing_and_start_nothing_twice(
+        self, bench: Bench, order: tuple[str, ...]
+    ) -> None:
+        run = bench.waiting()
+        with controller_of(bench, run) as controller:
+            asyncio.run(until(bench.workloads(), run, is_running, SECONDS))
+            started = bench.attempt(run).started()
+            assert started is not None
+            pids = {"supervisor": started.supervisor.pid, "program": started.program.pid}
+            for victim in order:
+                kill_if_there(pids.get(victim, controller.pid))
+        state = asyncio.run(ended(bench.workloads(), run))
+        assert not has_succeeded(state)
+        assert bench.starts(run) <= 1
+
     def test_a_lost_run_stays_lost_and_is_not_started_again(self, bench: Bench) -> None:
         run = bench.waiting()
 
         async def scenario() -> JobState:
             await running(bench.workloads(), run)
+            await until_file(bench.folder / f"starts-{run.trial_uid}")
             os.kill(supervisor_of(bench, run), signal.SIGKILL)
             await until(bench.workloads(), run, is_over, SECONDS)
             return await bench.workloads().ensure(run)
@@ -102,7 +168,8 @@ class TestDeaths:
 
     def test_a_killed_controller_is_followed_by_one_that_carries_on(self, bench: Bench) -> None:
         run = bench.waiting()
-        kill_controller_after_ensure(bench, run)
+        with controller_of(bench, run):
+            pass  # and killed
 
         async def scenario() -> JobState:
             workloads = bench.workloads()
@@ -148,16 +215,28 @@ class TestDeaths:
         assert end_of(state)["type"] == "Complete"
         assert bench.starts(run) == 1
 
-    @pytest.mark.parametrize("moment", ["after the record", "after the start"])
-    def test_a_supervisor_killed_after_its_record_is_never_replaced(
-        self, bench: Bench, moment: str
-    ) -> None:
-        run = bench.waiting()
+    def test_a_supervisor_killed_after_its_record_is_never_replaced(self, bench: Bench) -> None:
+        run = bench.shell("exit 0")
         prepare_without_start(bench, run)
-        die_at(moment, bench.attempt(run).path)
+        die_at("after the record", bench.attempt(run).path)
+        subprocess.run(
+            [sys.executable, supervisor.__file__, bench.attempt(run).path / supervisor.LAUNCH],
+            check=True,
+        )
+        assert isinstance(asyncio.run(ended(bench.workloads(), run)), JobLost)
+        assert bench.starts(run) == 0
+
+    def test_a_stop_between_record_and_start_forbids_the_start(self, bench: Bench) -> None:
+        run = bench.shell("exit 0")
+        prepare_without_start(bench, run)
+        bench.attempt(run).request_stop()
+        subprocess.run(
+            [sys.executable, supervisor.__file__, bench.attempt(run).path / supervisor.LAUNCH],
+            check=True,
+        )
         state = asyncio.run(ended(bench.workloads(), run))
-        assert isinstance(state, JobLost)
-        assert bench.starts(run) <= 1
+        assert end_of(state)["message"] == "stopped before it started"
+        assert bench.starts(run) == 0
 
 
 class TestIdentity:
@@ -195,6 +274,7 @@ class TestIdentity:
         async def scenario() -> int | None:
             await running(bench.workloads(), run)
             output = bench.attempt(run).output
+            await until_file(output)
             with subprocess.Popen(["tail", "-f", output], stdout=subprocess.DEVNULL) as reader:
                 os.kill(supervisor_of(bench, run), signal.SIGKILL)
                 await until(bench.workloads(), run, is_over, SECONDS)
@@ -263,7 +343,6 @@ DIE_AT = {
     "with the lock": "Primary",
     "before the record": "_identities",
     "after the record": "Primary.go",
-    "after the start": "end_of_program",
 }
 DYING = """
 import os, signal, sys
@@ -298,20 +377,26 @@ asyncio.run(main())
 """
 
 
-def kill_controller_after_ensure(bench: Bench, run: TrialRun) -> None:
-    """A controller process of its own, killed with SIGKILL as soon as it has ensured the run."""
+@contextmanager
+def controller_of(bench: Bench, run: TrialRun) -> Iterator[subprocess.Popen[str]]:
+    """A controller process of its own that has ensured the run; killed in the end."""
     fakes = str(Path(local_attempts.__file__).parent)
-    command = [sys.executable, "-c", CONTROLLER, str(bench.folder), run.trial.name, run.trial_uid]
-    with subprocess.Popen(
-        command,
+    controller = subprocess.Popen(
+        [sys.executable, "-c", CONTROLLER, str(bench.folder), run.trial.name, run.trial_uid],
         env={**os.environ, "PYTHONPATH": fakes},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    ) as controller:
+    )
+    with controller:
         assert controller.stdin is not None and controller.stdout is not None
         controller.stdin.write(json.dumps(run.spec))
         controller.stdin.close()
-        said = controller.stdout.readline()
+        assert controller.stdout.readline() == "ensured\n"
+        yield controller
         controller.kill()
-    assert said == "ensured\n"
+
+
+def kill_if_there(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -6,12 +6,13 @@ Called by whoever stores an Experiment for a person (`LocalPlane.submit`, `tunes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from tunesmith_api.defaulting import default
 from tunesmith_api.validation import FieldError, unsupported, validate
 from tunesmith_controller.ports import Json
 from tunesmith_controller.trial import gjson
+from tunesmith_suggestion.registry import Registry
 
 
 class Refused(Exception):
@@ -22,10 +23,10 @@ class Refused(Exception):
         self.errors = tuple(errors)
 
 
-def admit(experiment: Json, algorithms: Collection[str]) -> Json:
+def admit(experiment: Json) -> Json:
     """The Experiment as it will be stored, with every default. Raises Refused."""
     defaulted = default(experiment)
-    errors = validate(defaulted, algorithms=algorithms, check_condition=gjson.check)
+    errors = validate(defaulted, algorithms=Registry().names(), check_condition=gjson.check)
     if not errors:
         errors = unsupported(defaulted)
     if errors:

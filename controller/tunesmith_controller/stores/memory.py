@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from tunesmith_controller.ports import (
@@ -163,7 +163,7 @@ class MemoryStore:
             raise expired(after, self._history.oldest_position, self._history.last)
         return Replay(entries, entries[-1].version if entries else after)
 
-    def _select(self, kind: str, namespace: str | None) -> list[Row]:
+    def _select(self, kind: str, namespace: str | None) -> Sequence[Row]:
         rows = self._rows.by_kind.get(kind, {}).values()
         return [row for row in rows if namespace in (None, row.key.namespace)]
 

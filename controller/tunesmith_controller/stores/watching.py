@@ -82,6 +82,7 @@ class History:
         # must wake the living in the same order every time.
         self._waiters: WeakValueDictionary[int, _Waiter] = WeakValueDictionary()
         self._tickets = itertools.count()
+        self._ended: PortError | None = None
 
     @property
     def last(self) -> int:
@@ -119,6 +120,11 @@ class History:
             waiters = self._take_waiters()
         _wake(waiters, error)
 
+    def end(self, error: PortError) -> None:
+        """Makes everyone who waits, now or later, raise `error`."""
+        self._ended = error
+        self.interrupt(error)
+
     def after(self, position: int) -> list[Entry] | None:
         """The next changes, empty when there are none yet, None when the window starts later."""
         with self._lock:
@@ -131,6 +137,8 @@ class History:
         """Returns when there may be a change after `position`. Raises what interrupts it."""
         waiter: _Waiter = asyncio.get_running_loop().create_future()
         with self._lock:
+            if self._ended is not None:
+                raise self._ended
             if self._last > position:
                 return
             self._waiters[next(self._tickets)] = waiter

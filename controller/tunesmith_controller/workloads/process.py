@@ -52,7 +52,7 @@ __all__ = ["ProcessSettings", "ProcessWorkloads"]
 
 _LOG = logging.getLogger(__name__)
 _LIVENESS_LOOKS = 5  # every fifth look also checks that the supervisors live
-_MAX_RESTART_SECONDS = 30.0
+_RESTART_SECONDS = 0.1  # doubled at every try, up to 256 times
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,6 @@ class ProcessWorkloads:
             folder = self._folder(run.trial_uid, run.attempt)
             if not (folder.is_accepted or folder.is_stopped or folder.is_over):
                 self._accept(run, folder)
-            self._track((run.trial_uid, run.attempt), folder)
-            self._start_admitted()
         return await self.observe(run)
 
     async def observe(self, run: TrialRun) -> JobState:
@@ -146,6 +144,8 @@ class ProcessWorkloads:
             if ended is not None:
                 self._forget((run.trial_uid, run.attempt))
                 return ended_state(run, ended)
+            self._track((run.trial_uid, run.attempt), folder)
+            self._start_admitted()
             started = folder.started()
             return job(run, started.at) if started else self._unstarted(run, folder)
 
@@ -289,7 +289,7 @@ class ProcessWorkloads:
         if unfinished.tries:
             unfinished.trouble = f"its supervisor does not start: {folder.last_trouble()}"
         unfinished.tries += 1
-        unfinished.next_try = now + min(2.0**unfinished.tries, _MAX_RESTART_SECONDS)
+        unfinished.next_try = now + _RESTART_SECONDS * 2 ** min(unfinished.tries, 8)
         try:
             unfinished.supervisor = self._spawn(folder)
         except OSError as error:  # no memory, no processes left: later there may be

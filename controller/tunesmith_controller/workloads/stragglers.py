@@ -46,11 +46,18 @@ def find(program: ProcessIdentity, metrics: str, output: Path) -> list[superviso
 
 
 def kill(program: ProcessIdentity, metrics: str, output: Path) -> bool:
-    """SIGKILL to all of them; True when there was nothing left to kill."""
-    found = find(program, metrics, output)
-    for row in found:
-        supervisor.signal_process(row.pid, row.start, signal.SIGKILL)
-    return not found
+    """SIGKILL to all of them; True when there was nothing left to kill.
+
+    Looks twice before it says so: a process that forks and exits while the table is being read can
+    be missed once.
+    """
+    for _ in range(2):
+        found = find(program, metrics, output)
+        for row in found:
+            supervisor.signal_process(row.pid, row.start, signal.SIGKILL)
+        if found:
+            return False
+    return True
 
 
 def _carries(pid: int, mark: bytes) -> bool:

@@ -37,7 +37,7 @@ TYPE_CHECKING = False  # what typing says it is, without importing it
 if TYPE_CHECKING:
     from typing import Any
 
-POLL_SECONDS = 0.2  # how soon a stop file is noticed without a signal
+POLL_SECONDS = 1.0  # how soon a stop file is noticed without the signal that usually comes with it
 KILL_SECONDS = 20.0  # how long SIGKILL is repeated before processes in the kernel are given up on
 KILL_INTERVAL = 0.02
 RETRY_SECONDS = 1.0  # between attempts to write the exit record to a full disk
@@ -464,9 +464,6 @@ def supervise(folder: str, wakeups: Wakeups) -> None:
         return
     with open(os.path.join(folder, LAUNCH), encoding="utf-8") as file:
         launch: dict[str, Any] = json.load(file)
-    if _exists(folder, STOP):
-        _write_exit(folder, {"reason": STOPPED_BEFORE_START, "ended_at": _now()})
-        return
     primary = Primary(folder, launch)
     started = _now()
     write_durably(os.path.join(folder, SUPERVISOR), _identities(primary, started))

@@ -206,7 +206,7 @@ class WorkloadsContract:
             return state
 
         assert not has_succeeded(asyncio.run(scenario()))
-        assert self.starts(run) == 1
+        assert self.starts(run) <= 1  # it may be stopped before its first line
 
     def test_stopping_before_the_start_forbids_the_start(self) -> None:
         run = self.succeeding()

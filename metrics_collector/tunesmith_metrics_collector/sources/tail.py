@@ -22,12 +22,14 @@ MAX_LINE: Final = 1 << 20
 """Bytes of a line that are kept; the rest of it is passed over."""
 
 READ_BYTES: Final = 256 << 10
-"""Read at once. Below MAX_LINE: then only the first line of what is held can be overlong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines with their ends, or one line that was `cut` at MAX_LINE, without its end."""
+    """Whole lines with their ends; only a stream's last line may have none.
+
+    `cut`: one line above MAX_LINE, of which `data` has the beginning and the end character.
+    """
 
     data: bytes
     offset: int
@@ -37,48 +39,57 @@ class Block:
 
 @dataclass(slots=True)
 class LineSplitter:
-    """Bytes in any portions to blocks. `position` is the offset of the next byte to be fed."""
+    """Bytes in any portions to blocks."""
 
     start: int = 0
-    _carry: bytes = b""
+    max_line: int = MAX_LINE
+    _carry: bytes = field(default=b"", init=False)
     _dropped: int = field(default=0, init=False)
 
     @property
     def position(self) -> int:
+        """The offset of the next byte to be fed."""
         return self.start + len(self._carry) + self._dropped
 
     def feed(self, data: bytes) -> list[Block]:
-        """The lines that `data`, of at most MAX_LINE bytes, completes."""
+        """The lines that `data` completes."""
         blocks: list[Block] = []
-        if self._dropped or len(self._carry) + len(data) > MAX_LINE:
+        for index in range(0, len(data), self.max_line):
+            self._feed_part(data[index : index + self.max_line], blocks)
+        return blocks
+
+    def _feed_part(self, data: bytes, blocks: list[Block]) -> None:
+        # Only the first line of what is held can be overlong: the others lie within `data`.
+        if self._dropped or len(self._carry) + len(data) > self.max_line:
             data = self._feed_overlong(data, blocks)
-        if not data:
-            return blocks
         held = self._carry + data
+        if self._dropped or not held:
+            return
         size = max(held.rfind(b"\n"), held.rfind(b"\r")) + 1
         if size:
             blocks.append(Block(held[:size], self.start, self.start + size))
         self.start += size
         self._carry = held[size:]
-        return blocks
 
     def _feed_overlong(self, data: bytes, blocks: list[Block]) -> bytes:
-        """Deals with a first line above MAX_LINE, if it is one; returns what follows it."""
-        room = MAX_LINE - len(self._carry)
+        """Deals with a first line above max_line, if it is one; returns what is left of `data`."""
+        room = self.max_line - len(self._carry)
         end = first_break(data)
         if not self._dropped and 0 <= end <= room:
             return data
+        before = self.position
         self._carry += data[:room]
         if end < 0:
-            self._dropped += len(data) - min(room, len(data))
+            self._dropped = before + len(data) - self.start - len(self._carry)
             return b""
-        line_end = self.start + len(self._carry) + self._dropped + end + 1 - min(room, end)
-        blocks.append(Block(self._carry, self.start, line_end, cut=True))
+        line_end = before + end + 1
+        text = self._carry + data[end : end + 1]
+        blocks.append(Block(text, self.start, line_end, cut=True))
         self.start, self._carry, self._dropped = line_end, b"", 0
         return data[end + 1 :]
 
     def finish(self) -> Block | None:
-        """The last line when it has no end; after it nothing may be fed."""
+        """The last line when it has no end; what is fed afterwards begins a new line."""
         if not self._carry:
             return None
         block = Block(self._carry, self.start, self.position, cut=self._dropped > 0)
@@ -114,8 +125,14 @@ class Tail:
         when there is none yet). Raises OSError."""
         if self._descriptor is None and not self._open():
             return None
-        data = self._next_bytes()
-        return self._lines.feed(data) if data else None
+        data = self._pread()
+        if data:
+            return self._lines.feed(data)
+        if not self._has_changed():
+            return None
+        self._base = self.position
+        last = self._lines.finish()
+        return [last] if last else []
 
     def finish(self) -> Block | None:
         """The last line when it has no end; to be called at the end of the stream."""
@@ -138,14 +155,6 @@ class Tail:
             if before >= 0 and os.pread(self._descriptor, 1, before) == b"\r":
                 self.follows_carriage_return = True
         return True
-
-    def _next_bytes(self) -> bytes:
-        """b"" at the end of the file, unless it has been cut or replaced."""
-        data = self._pread()
-        if data or not self._has_changed():
-            return data
-        self._base = self.position
-        return self._pread()
 
     def _pread(self) -> bytes:
         if self._descriptor is None:
