@@ -11,7 +11,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+)
 from pydantic.alias_generators import to_camel
 
 GROUP = "kubeflow.org"
@@ -46,6 +54,10 @@ def _list(value: object) -> object:
 
 Time = Annotated[datetime, AfterValidator(_aware), PlainSerializer(rfc3339)]
 Text = Annotated[str, BeforeValidator(_text)]
+# What people write in a spec is not converted: Katib's own models refuse `"3"` for a count.
+Count = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Flag = Annotated[bool, Strict()]
 
 
 class Node(BaseModel):
@@ -138,7 +150,7 @@ class ParameterSpec(Node):
 
 class ObjectiveSpec(Node):
     type: str = ""
-    goal: float | None = None
+    goal: Number | None = None
     objective_metric_name: str = ""
     additional_metric_names: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
     metric_strategies: Annotated[tuple[NamedValue, ...], BeforeValidator(_list)] = ()
@@ -164,7 +176,7 @@ class TrialParameterSpec(Node):
 
 
 class TrialTemplate(Node):
-    retain: bool = False
+    retain: Flag = False
     trial_spec: Json | None = None
     config_map: ConfigMapSource | None = None
     trial_parameters: tuple[TrialParameterSpec, ...] | None = None
@@ -201,9 +213,9 @@ class MetricsCollectorSpec(Node):
 
 
 class GraphConfig(Node):
-    num_layers: int | None = None
-    input_sizes: Annotated[tuple[int, ...], BeforeValidator(_list)] = ()
-    output_sizes: Annotated[tuple[int, ...], BeforeValidator(_list)] = ()
+    num_layers: Count | None = None
+    input_sizes: Annotated[tuple[Count, ...], BeforeValidator(_list)] = ()
+    output_sizes: Annotated[tuple[Count, ...], BeforeValidator(_list)] = ()
 
 
 class Operation(Node):
@@ -238,9 +250,9 @@ class ExperimentSpec(Node):
     algorithm: AlgorithmSpec | None = None
     early_stopping: AlgorithmSpec | None = None
     trial_template: TrialTemplate | None = None
-    parallel_trial_count: int | None = None
-    max_trial_count: int | None = None
-    max_failed_trial_count: int | None = None
+    parallel_trial_count: Count | None = None
+    max_trial_count: Count | None = None
+    max_failed_trial_count: Count | None = None
     metrics_collector_spec: MetricsCollectorSpec | None = None
     nas_config: NasConfig | None = None
     resume_policy: str = ""

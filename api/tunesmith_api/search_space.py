@@ -16,6 +16,8 @@ from enum import StrEnum
 
 Value = int | float | str
 
+_MOST_STEPS = 2.0**53  # beyond it neighbouring indices are no longer distinct doubles
+
 
 class Distribution(StrEnum):
     """How values between the bounds are drawn."""
@@ -202,7 +204,7 @@ class SearchSpace:
 def parse_int(text: str) -> int:
     """An integer from a user's text: "3", " 3 ", "3.0", "1e3". Raises ValueError otherwise."""
     try:
-        number = Decimal(text.strip())
+        number = Decimal("" if "_" in text else text.strip())
     except InvalidOperation:
         raise ValueError(f"{text!r} is not an integer") from None
     if not number.is_finite() or number != number.to_integral_value() or abs(number) >= 2**63:
@@ -212,9 +214,10 @@ def parse_int(text: str) -> int:
 
 def parse_finite(text: str) -> float:
     """A finite float from a user's text. Raises ValueError otherwise."""
-    if "_" in text:
-        raise ValueError(f"{text!r} is not a number")
-    number = float(text)
+    try:
+        number = float("" if "_" in text else text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
     if not math.isfinite(number):
         raise ValueError(f"{text!r} is not a finite number")
     return number
@@ -286,4 +289,11 @@ def _double_parameter(
     name: str, low: str, high: str, step: str, spread: Distribution
 ) -> DoubleParameter:
     first, last, width = _bounds(name, low, high, step, spread, integer=False)
+    span = float(last) - float(first)
+    if not math.isfinite(span):
+        reason = f"{high} is too far from min {low}: their difference is no finite number"
+        raise SpaceError(name, "feasibleSpace.max", reason)
+    if width and span / float(width) >= _MOST_STEPS:
+        reason = f"{step} makes more than 2**53 steps from {low} to {high}"
+        raise SpaceError(name, "feasibleSpace.step", reason)
     return DoubleParameter(name, float(first), float(last), float(width) if width else None, spread)

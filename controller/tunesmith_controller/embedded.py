@@ -29,11 +29,11 @@ from tunesmith_controller.hosts.grpc_suggestions import GrpcSuggestionClient
 from tunesmith_controller.hosts.process_host import ProcessAlgorithmHost
 from tunesmith_controller.manager.lease import FileLease
 from tunesmith_controller.manager.manager import Manager, ManagerSettings
-from tunesmith_controller.ports import JobPresent, Json, ObservationLog, Ports
+from tunesmith_controller.ports import Json, ObservationLog, Ports
 from tunesmith_controller.stores.sqlite import SqliteStore
 from tunesmith_controller.workloads.collected import CollectedWorkloads
-from tunesmith_controller.workloads.collectors import LocalFleet
 from tunesmith_controller.workloads.process import ProcessSettings, ProcessWorkloads
+from tunesmith_metrics_collector.fleet import CollectorFleet
 from tunesmith_observation.sql import SqlObservationLog
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class LocalPlane:
             finally:
                 await log.aclose()
         finally:
-            await store.aclose()
+            await asyncio.to_thread(store.close)
 
     def admit(self, experiment: Json) -> Json:
         """Defaults and rules, without storing. Raises Refused."""
@@ -117,11 +117,11 @@ class LocalPlane:
         _private(services)
         host = ProcessAlgorithmHost(services, services / "suggestion.log")
         client = GrpcSuggestionClient()
-        fleet = LocalFleet(self.observations)
+        fleet = CollectorFleet(self.observations)
         processes = self._processes(notice)
         ports = Ports(
             store=self.store,
-            workloads=CollectedWorkloads(processes, fleet, _is_over),
+            workloads=CollectedWorkloads(processes, fleet),
             host=host,
             suggestions=client,
             observations=self.observations,
@@ -158,11 +158,3 @@ def _private(folder: Path) -> None:
         raise Unavailable(f"{folder} belongs to another user")
     if found.st_mode & 0o077:
         folder.chmod(0o700)
-
-
-def _is_over(job: JobPresent) -> bool:
-    """A process job is over when its manifest says Complete or Failed."""
-    conditions = (job.manifest.get("status") or {}).get("conditions") or []
-    return any(
-        c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions
-    )

@@ -186,7 +186,8 @@ class CachedObjects(Protocol):
 @dataclass(frozen=True, slots=True)
 class TrialRun:
     """One attempt of a trial, as told to Workloads. `spec` is the substituted job object;
-    `context` is what the submitter recorded (annotations: folder, interpreter path)."""
+    `context` is what the submitter recorded (annotations: folder, interpreter path); `filters`
+    are the expressions that find metrics in its output, none for Katib's default."""
 
     trial: Key
     trial_uid: str
@@ -194,6 +195,7 @@ class TrialRun:
     spec: Json
     primary_container: str
     metrics: Sequence[str] = ()
+    filters: Sequence[str] = ()
     context: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -86,6 +86,10 @@ class _Fenced(Exception):
     """A newer attempt has begun."""
 
 
+class Interrupted(RuntimeError):
+    """A call was cancelled from elsewhere, as grpc does when its channel is closed."""
+
+
 class _Uplink:
     """Reports of one attempt to the log, waiting out its absences."""
 
@@ -159,7 +163,8 @@ class Collector:
 
     async def run(self) -> Outcome:
         """Collects until `finish` has been called and all is acknowledged, or the attempt is
-        fenced. Waits out Unavailable; raises Invalid when the log refuses a report without rows."""
+        fenced. Waits out Unavailable. Raises Interrupted, and a group of Invalid when the log
+        refuses a report even without rows: another collector may try again."""
         self._task = asyncio.current_task()
         outcome = Outcome.ENDED
         try:
@@ -176,11 +181,14 @@ class Collector:
         for source in self._sources:
             if source.name not in stored:
                 await self._uplink.append(self._uplink.report(source.name, (), 0))
+        following = []
         async with asyncio.TaskGroup() as group:
             for source in self._sources:
                 state = stored.get(source.name, SourceState())
                 if not state.ended:
-                    group.create_task(self._follow(source, state))
+                    following.append(group.create_task(self._follow(source, state)))
+        if any(task.cancelled() for task in following):  # a task group takes this for an end
+            raise Interrupted("collecting was interrupted before its end")
 
     async def _follow(self, source: Source, stored: SourceState) -> None:
         reader = SourceReader(source.path, source.parser, stored)

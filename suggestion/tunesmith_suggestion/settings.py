@@ -137,7 +137,7 @@ def _read(
     values: dict[str, SettingValue | None] = {s.name: s.default for s in declared}
     problems: list[str] = []
     spelled: dict[str, str] = {}
-    for spelling, text in given.items():
+    for spelling, text in sorted(given.items()):
         setting = spellings.get(spelling)
         if setting is None:
             problems.append(_unknown(algorithm, spelling, spellings))

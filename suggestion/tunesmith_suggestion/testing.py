@@ -148,7 +148,7 @@ def _int_parameters(draw: st.DrawFn, name: str) -> Parameter:
     spread = draw(st.sampled_from(Distribution))
     least = 1 if spread.is_log else -(2**62)
     low = draw(st.integers(max(least, -20), 20) | st.integers(least, 2**62))
-    high = low + draw(st.integers(0, 40) | st.integers(0, 2**62))
+    high = low + draw(st.integers(0, 40) | st.integers(0, 2**61))
     step = draw(st.integers(1, 7) | st.integers(1, 2**62))
     return IntParameter(name, low, high, step, spread)
 

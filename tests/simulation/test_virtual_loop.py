@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -86,8 +87,12 @@ def test_callbacks_of_one_future_keep_their_order_under_any_seed() -> None:
     async def told() -> list[int]:
         seen: list[int] = []
         future = asyncio.get_running_loop().create_future()
+
+        def note(number: int) -> Callable[[object], None]:
+            return lambda _: seen.append(number)
+
         for number in range(5):
-            future.add_done_callback(lambda _, number=number: seen.append(number))
+            future.add_done_callback(note(number))
         future.set_result(None)
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -76,6 +76,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             return []
         self._iterations += 1
         if self._iterations > HOT_LOOP_STEPS:
+            self._iterations = 0
             raise HotLoop(self._now, describe_tasks(self))
         if self._chance is not None:
             self._mix(self._chance)

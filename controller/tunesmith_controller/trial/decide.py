@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -236,11 +236,11 @@ def _paused(snapshot: Snapshot) -> Plan:
 
 
 def _present(snapshot: Snapshot, job: JobPresent, now: datetime, limits: Limits) -> Plan:
-    trial = snapshot.trial
+    trial = snapshot.trial.with_(status=_with_run(snapshot.trial, _seen(snapshot.trial, job)))
     judged = judge(job.manifest, trial.spec.success_condition, trial.spec.failure_condition)
     match judged.verdict:
         case Verdict.UNDECIDED:
-            return _running(trial, job.uid, now, limits)
+            return _running(snapshot.trial, job.uid, now, limits)
         case Verdict.FAILED:
             message = judged.message or "the job's failure condition is met"
             return _end(trial, TrialState.FAILED, _reason("TrialFailed", judged), message, now)
@@ -252,7 +252,12 @@ def _present(snapshot: Snapshot, job: JobPresent, now: datetime, limits: Limits)
             )
             return _end(trial, TrialState.FAILED, "ConditionNeverMatched", message, now)
         case Verdict.SUCCEEDED:
-            return _succeeded(snapshot, judged, now, limits)
+            return _succeeded(replace(snapshot, trial=trial), judged, now, limits)
+
+
+def _seen(trial: Trial, job: JobPresent) -> RunRecord:
+    """The run with its job's uid, which a quick job's end may be the first to tell."""
+    return run_of(trial).with_(job_uid=job.uid, waiting="")
 
 
 def _reason(base: str, judged: Judged) -> str:

@@ -8,42 +8,19 @@ from the offsets that were acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Protocol
+from collections.abc import AsyncIterator
 
-from tunesmith_controller.ports import (
-    JobPresent,
-    JobState,
-    Key,
-    TrialRun,
-)
+from tunesmith_controller.ports import JobPresent, JobState, Json, Key, TrialRun
 from tunesmith_controller.workloads.process import ProcessWorkloads
-
-
-class Fleet(Protocol):
-    """Collectors of attempts; all calls are idempotent."""
-
-    def start(self, run: TrialRun, output: Path, metrics_file: Path) -> None: ...
-
-    def finish(self, run: TrialRun) -> None:
-        """The attempt is over: read to the end, then report the end."""
-        ...
-
-    async def forget(self, trial_uid: str) -> None:
-        """Ends the collectors of a trial without reading on."""
-        ...
+from tunesmith_metrics_collector.fleet import CollectedAttempt, CollectorFleet
 
 
 class CollectedWorkloads:
-    """The `Workloads` port; `is_over` tells from a job's manifest that its processes have ended."""
+    """The `Workloads` port over processes and their collectors."""
 
-    def __init__(
-        self, processes: ProcessWorkloads, fleet: Fleet, is_over: Callable[[JobPresent], bool]
-    ) -> None:
+    def __init__(self, processes: ProcessWorkloads, fleet: CollectorFleet) -> None:
         self._processes = processes
         self._fleet = fleet
-        self._is_over = is_over
 
     async def ensure(self, run: TrialRun) -> JobState:
         return self._seen(run, await self._processes.ensure(run))
@@ -55,7 +32,6 @@ class CollectedWorkloads:
         await self._processes.stop(run)
 
     async def release(self, run: TrialRun) -> None:
-        self._fleet.finish(run)
         await self._processes.release(run)
 
     async def remove(self, trial_uid: str) -> None:
@@ -67,9 +43,27 @@ class CollectedWorkloads:
 
     def _seen(self, run: TrialRun, state: JobState) -> JobState:
         if isinstance(state, JobPresent):
-            output = self._processes.output_path(run.trial_uid, run.attempt)
-            metrics_file = self._processes.metrics_path(run.trial_uid, run.attempt)
-            self._fleet.start(run, output, metrics_file)
-            if self._is_over(state):
-                self._fleet.finish(run)
+            self._fleet.start(self._collected(run))
+            if _is_over(state.manifest):
+                self._fleet.finish(run.trial_uid, run.attempt)
         return state
+
+    def _collected(self, run: TrialRun) -> CollectedAttempt:
+        return CollectedAttempt(
+            trial_uid=run.trial_uid,
+            attempt=run.attempt,
+            trial_name=run.trial.name,
+            namespace=run.trial.namespace,
+            output=self._processes.output_path(run.trial_uid, run.attempt),
+            metrics_file=self._processes.metrics_path(run.trial_uid, run.attempt),
+            metrics=tuple(run.metrics),
+            filters=tuple(run.filters),
+        )
+
+
+def _is_over(manifest: Json) -> bool:
+    """Whether a process job says Complete or Failed: all of its processes have ended."""
+    conditions = (manifest.get("status") or {}).get("conditions") or []
+    return any(
+        c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions
+    )

@@ -160,7 +160,7 @@ class ProcessWorkloads:
             # The supervisor would see the file by itself, a little later.
             if started is None or not started.supervisor.send(signal.SIGTERM):
                 await self._end_of(folder)
-            self._look_at((run.trial_uid, run.attempt), run.trial, folder)
+            self._look_at((run.trial_uid, run.attempt), folder)
 
     async def release(self, run: TrialRun) -> None:
         """Output stays readable until `remove`."""
@@ -271,7 +271,9 @@ class ProcessWorkloads:
             self._slots.wait(attempt, launch.cpu_millis)
 
     def _forget(self, attempt: AttemptId) -> None:
-        if self._unfinished.pop(attempt, None) is not None:
+        over = self._unfinished.pop(attempt, None)
+        if over is not None:
+            self._announce(over.trial)
             self._slots.release(attempt)
             self._start_admitted()
 
@@ -347,19 +349,18 @@ class ProcessWorkloads:
             for attempt, unfinished in list(self._unfinished.items()):
                 if thoroughly:
                     await self._end_of(unfinished.folder)
-                self._look_at(attempt, unfinished.trial, unfinished.folder)
+                self._look_at(attempt, unfinished.folder)
             self._start_admitted()
         except (OSError, ValueError) as error:
             _LOG.warning("cannot look after processes under %s: %s", self._root, error)
 
-    def _look_at(self, attempt: AttemptId, trial: Key, folder: AttemptFolder) -> None:
+    def _look_at(self, attempt: AttemptId, folder: AttemptFolder) -> None:
         unfinished = self._unfinished.get(attempt)
         if folder.is_over:
             self._forget(attempt)
-            self._announce(trial)
         elif unfinished is not None and not unfinished.started and folder.is_started:
             unfinished.started = True
-            self._announce(trial)
+            self._announce(unfinished.trial)
 
     def _announce(self, trial: Key) -> None:
         for pending in self._listeners:

@@ -6,8 +6,10 @@ filters count; the line's first word is its time when it is an RFC 3339 one. Dif
 `inf` in any case are values of the default filter (Katib records an empty text for them), an empty
 value is skipped and counted, and only wanted metrics are kept.
 
-Filters are RE2, as in Katib, so no filter can take more than linear time on a line. Lines are
-found by the names first: a log without metrics is only searched, never split or decoded.
+Lines are found by the names first: a log without metrics is only searched, never split or decoded.
+Filters are RE2, as in Katib: one match takes time linear in the line. All matches of a line may
+still take quadratic time (`(loss)=(.*y|)` looks at the rest of the line each time), so own filters
+see the first 64 KiB of a line; the default filter, which never looks back, sees all of it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from tunesmith_metrics_collector.parsers.protocol import (
     wanted_names,
 )
 from tunesmith_metrics_collector.parsers.times import from_rfc3339
-from tunesmith_metrics_collector.sources.tail import Block
+from tunesmith_metrics_collector.sources.tail import MAX_LINE, Block
 
 _NUMBER: Final = r"[+-]?\d*(\.\d+)?([Ee][+-]?\d+)?"
 _NOT_FINITE: Final = r"[+-]?(?i:nan|inf|infinity)\b"
@@ -36,6 +38,13 @@ DEFAULT_FILTER: Final = rf"([\w|-]+)\s*=\s*({_NOT_FINITE}|{_NUMBER})"
 
 MAX_FILTERS: Final = 32
 MAX_FILTER_BYTES: Final = 1024
+MAX_PROGRAM: Final = 3000
+"""Instructions of a compiled filter; time per byte grows with them. The default has about 60, a
+filter with several Unicode classes or repetitions such as .{1,50} some 1,000."""
+
+MAX_FILTERED_BYTES: Final = 64 << 10
+"""What own filters see of a line; a wanted line that goes on is counted as skipped."""
+
 _MAX_MATCHES: Final = 4 * VALUES_PER_LINE
 """Matches of a filter on one line that are looked at, wanted or not."""
 
@@ -56,6 +65,8 @@ def compile_filter(text: str) -> Any:
     if len(text.encode(errors="replace")) > MAX_FILTER_BYTES:
         raise FilterError(text, f"longer than {MAX_FILTER_BYTES} bytes")
     pattern = _compiled(text)
+    if pattern.programsize > MAX_PROGRAM:
+        raise FilterError(text, "is too complex: use fewer or shorter repetitions")
     if pattern.groups < 2:
         raise FilterError(
             text,
@@ -88,6 +99,7 @@ class TextParser:
         self._wanted = wanted_names(metrics)
         self._hint = _any_of(self._wanted)
         self._description = "; ".join(texts)
+        self._visible = MAX_FILTERED_BYTES if filters else MAX_LINE
 
     @property
     def description(self) -> str:
@@ -96,14 +108,16 @@ class TextParser:
     def parse(self, block: Block) -> Parsed:
         parsed = Parsed()
         for start, end in self._candidates(block.data):
-            line = _as_utf8(block.data[start:end])
+            parsed.skipped += end - start > self._visible
+            line = _as_utf8(block.data[start : min(end, start + self._visible)])
             values = self._values(line, parsed)
             if values:
                 add_rows(parsed, block.offset + start, values, _time(line), None)
         return parsed
 
     def names(self, line: bytes) -> Sequence[str]:
-        return list(dict.fromkeys(name for name, _ in self._matches(_as_utf8(line), Parsed())))
+        matches = self._matches(_as_utf8(line[: self._visible]), Parsed())
+        return list(dict.fromkeys(name for name, _ in matches))
 
     def _candidates(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Bounds of the lines that contain the name of a wanted metric."""

@@ -33,6 +33,6 @@ def from_unix(text: str) -> int:
         seconds = Decimal(text) if len(text) <= _MAX_TEXT else Decimal("nan")
     except InvalidOperation:
         return 0
-    if not seconds.is_finite() or abs(seconds) > _MAX_SECONDS:
+    if not seconds.is_finite() or not -_MAX_SECONDS < seconds < _MAX_SECONDS:
         return 0
     return int(seconds * 1_000_000)
