@@ -50,8 +50,9 @@ def __getattr__(name: str) -> Any:
 
 def _report() -> Any:
     """The helper of the distribution tunesmith-report, or the copy that this one carries."""
+    from importlib import import_module  # noqa: PLC0415
+
     try:
-        from tunesmith_report import report as helper  # noqa: PLC0415
+        return import_module("tunesmith_report").report
     except ImportError:
-        from tunesmith._report import report as helper  # noqa: PLC0415
-    return helper
+        return import_module("tunesmith._report").report

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole control plane in one virtual loop: durable ports, a controller that crashes, an oracle.
+
+`simulate(scenario, faults)` runs one experiment to its end and returns a `Report`. What survives a
+crash is here: objects, rows, jobs, the suggestion service. A controller is only its tasks and its
+connections, see `faults.Life`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import sensitive
+import verdict
+from faults import Fault, FaultPlan, Kind, Life, Surroundings, at_once, random_latency
+from in_process_suggestions import InProcessSuggestions, StaticHost
+from invariants import Ledger, Violation, run_of
+from memory_observations import MemoryObservationLog
+from scenarios import (
+    NAMESPACE,
+    Scenario,
+    duration,
+    ordinal_of,
+    parameters_of,
+    rows_late_by,
+)
+from scripted_workloads import ScriptedWorkloads
+from tunesmith_api.observations import ObservationLog, Report as Rows, SourceKey, SourceNotes
+from tunesmith_api.problem import Problem
+from tunesmith_controller.events import RememberedEvents
+from tunesmith_controller.manager.manager import Manager, ManagerSettings
+from tunesmith_controller.ports import (
+    Ask,
+    Endpoint,
+    Ports,
+    SearchEnded,
+    Suggested,
+    SuggestionClient,
+    TrialRun,
+)
+from tunesmith_controller.stores.memory import MemoryStore
+from virtual_loop import SeededRng, VirtualClock, describe_tasks, run
+
+SETTINGS: Final = ManagerSettings()
+RESTART_S: Final = 0.5
+"""Virtual seconds from a crash to the next life."""
+DEADLINE_S: Final = 1800.0
+"""Virtual seconds after which an experiment that has not ended is stuck."""
+QUIET_S: Final = SETTINGS.resync_s * 1.2
+"""How long nothing may be written once everything has ended."""
+
+Controller = Callable[[Ports], Coroutine[Any, Any, None]]
+Tamper = Callable[[Ports], Ports]
+
+_SWALLOWED: Final = frozenset({"Quarantined", "ReconcileError", "NameConflict"})
+"""Events by which a controller tells people about its own defects."""
+
+
+def managed(ports: Ports) -> Coroutine[Any, Any, None]:
+    """The controller as it is shipped."""
+    return Manager(ports, SETTINGS).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a scenario is run. `seed` None: no chance but in uids and jitter, tasks in their order
+    and no latency. `tamper` and `controller` plant bugs."""
+
+    scenario: Scenario = Scenario()
+    faults: tuple[Fault, ...] = ()
+    seed: int | None = None
+    controller: Controller = managed
+    tamper: Tamper = lambda ports: ports
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a run."""
+
+    violations: tuple[Violation, ...]
+    final: Any
+    plan: FaultPlan
+    lives: int
+    seconds: float
+
+    def trace(self, last: int = 60) -> str:
+        """The newest steps, for people."""
+        return "\n".join(str(step) for step in self.plan.steps[-last:])
+
+
+def simulate(setting: Setting) -> Report:
+    """Runs one experiment to its end, or to the first violation."""
+    return run(_World(setting).live(), setting.seed)
+
+
+class _World:
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._scenario = setting.scenario
+        self._plan = FaultPlan(setting.faults)
+        self._seed = 0 if setting.seed is None else setting.seed
+        self._store = MemoryStore(VirtualClock(), SeededRng(f"store {self._seed}"), 10_000)
+        self._suggestions = InProcessSuggestions(sensitive.registry())
+        self._workloads = ScriptedWorkloads(self._script)
+        self._events = RememberedEvents()
+        # The one look behind a port: the store's own history, where nothing can be missed.
+        history = self._store._history
+        self._ledger = Ledger(history, self._scenario, lambda: len(self._plan.steps))
+        self._ports = setting.tamper(self._durable())
+        self._losses: Counter[str] = Counter()
+        self._news = asyncio.Event()
+        self._lives = 0
+
+    def _durable(self) -> Ports:
+        return Ports(
+            store=self._store,
+            workloads=self._workloads,
+            host=StaticHost(),
+            suggestions=Interview(self._suggestions, self._violated),
+            observations=MemoryObservationLog(),
+            clock=VirtualClock(),
+            rng=SeededRng(self._seed),
+            events=self._events,
+        )
+
+    # ---- lives ----------------------------------------------------------------------------------
+
+    async def live(self) -> Report:
+        asyncio.get_running_loop().set_exception_handler(self._escaped)
+        at_once(self._store.create(self._scenario.experiment()))
+        with _errors_logged(self._violated):
+            while not await self._one_life():
+                await asyncio.sleep(RESTART_S)
+        self._conclude()
+        return Report(
+            violations=tuple(self._ledger.violations),
+            final=verdict.canonical(self._ledger.books),
+            plan=self._plan,
+            lives=self._lives,
+            seconds=asyncio.get_running_loop().time(),
+        )
+
+    async def _one_life(self) -> bool:
+        """Whether there is no need of another."""
+        self._lives += 1
+        self._suggestions.restart_client()
+        life = Life(self._lives, self._around())
+        ports = replace(self._ports, rng=SeededRng(f"{self._seed} life {self._lives}"))
+        main = life.start(self._setting.controller(life.ports(ports)))
+        main.add_done_callback(lambda _: self._news.set())
+        is_done = await self._follow(life, main)
+        life.kill()
+        for task in await life.ended():
+            self._violated("G10", f"a task survives its cancellation: {task}")
+        return is_done
+
+    def _around(self) -> Surroundings:
+        seed = self._setting.seed
+        return Surroundings(
+            plan=self._plan,
+            applied=self._applied,
+            happen=self._happen,
+            latency=(lambda: 0.0) if seed is None else random_latency(f"{seed} {self._lives}"),
+        )
+
+    async def _follow(self, life: Life, main: asyncio.Task[None]) -> bool:
+        """Waits for the end of the experiment, of the life, or of patience."""
+        while not self._ledger.violations:
+            if main.done() and not life.is_over.is_set():
+                self._violated("G10", f"the controller ended by itself: {main}")
+            elif life.is_over.is_set():
+                return False
+            elif self._ledger.settled():
+                return await self._stays_quiet(main)
+            else:
+                await self._wait(DEADLINE_S)
+        return True
+
+    async def _wait(self, deadline: float) -> None:
+        left = deadline - asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(left):
+                await self._news.wait()
+        except TimeoutError:
+            tasks = describe_tasks(asyncio.get_running_loop())
+            states = {name: state for name, state in _states(self._ledger).items()}
+            self._violated("G5", f"not ended after {deadline} s: {states}; tasks: {tasks}")
+        self._news.clear()
+
+    async def _stays_quiet(self, main: asyncio.Task[None]) -> bool:
+        """Whether the controller lives on for a while; it may write nothing then."""
+        writes = self._ledger.books.writes
+        await asyncio.wait({main}, timeout=QUIET_S)
+        self._ledger.catch_up()
+        if self._ledger.books.writes != writes:
+            self._violated("G10", "something was written after the end")
+        return not main.done()
+
+    # ---- what calls do to the world -------------------------------------------------------------
+
+    def _applied(self, port: str, method: str, result: Any) -> None:
+        self._ledger.catch_up()
+        if self._ledger.violations or self._ledger.settled():
+            self._news.set()
+
+    def _happen(self, kind: Kind) -> None:
+        match kind:
+            case Kind.FORGET:
+                self._suggestions.restart_service()
+            case Kind.LOSE_JOB | Kind.VANISH_JOB:
+                self._lose(kind)
+
+    def _lose(self, kind: Kind) -> None:
+        """The oldest job is lost; or is gone without a trace, once it is on record."""
+        for uid, attempt in self._workloads.active():
+            recorded = run_of(self._ledger.books.objects[uid])
+            if kind is Kind.LOSE_JOB:
+                self._workloads.lose(uid, attempt)
+            elif recorded.get("jobUID") and recorded.get("attempt") == attempt:
+                self._workloads.vanish(uid, attempt)
+            else:
+                continue
+            self._losses[uid] += 1
+            return
+
+    def _script(self, run: TrialRun) -> tuple[float, int]:
+        """A job: prints in two halves, then ends."""
+        self._ledger.job_started(run)
+        ordinal = ordinal_of(run)
+        parameters, seconds = parameters_of(run), duration(ordinal)
+        rows = self._scenario.rows(ordinal, parameters, run.attempt)
+        half = len(rows) // 2
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds / 2, self._print, run, rows[:half], False)
+        loop.call_later(seconds + rows_late_by(ordinal), self._print, run, rows[half:], True)
+        return seconds, self._scenario.exit_code(ordinal)
+
+    def _print(self, run: TrialRun, rows: Sequence[Any], ended: bool) -> None:
+        log: ObservationLog = self._ports.observations
+        at_once(
+            log.append(  # type: ignore[arg-type]
+                Rows(
+                    key=SourceKey(run.trial_uid, run.attempt, "stdout"),
+                    rows=rows,
+                    offset=rows[-1].seq + 10 if rows else 0,
+                    trial_name=run.trial.name,
+                    namespace=NAMESPACE,
+                    ended=ended,
+                    notes=SourceNotes(lines=len(rows)),
+                )
+            )
+        )
+
+    # ---- judgement ------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        for told in self._events.told:
+            if told.reason in _SWALLOWED:
+                self._violated("G10", f"{told.about} {told.reason}: {told.message}")
+        if self._ledger.violations:
+            return
+        ending = verdict.Ending(
+            self._scenario,
+            self._ledger.books,
+            self._workloads.active(),
+            self._losses,
+            SETTINGS.lost_retries,
+        )
+        self._ledger.violations.extend(verdict.judge(ending))
+
+    def _violated(self, rule: str, what: str) -> None:
+        self._ledger.violated(rule, what)
+        self._news.set()
+
+    def _escaped(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._violated("G10", f"an exception escaped: {context}")
+
+
+def _states(ledger: Ledger) -> dict[str, str]:
+    return {
+        obj["metadata"]["name"] + " " + obj["kind"]: (
+            f"{[c['type'] for c in obj.get('status', {}).get('conditions', [])]} {run_of(obj)}"
+        )
+        for obj in ledger.books.objects.values()
+    }
+
+
+class Interview:
+    """The suggestion service, and who asked it what: one request id has one question and one
+    answer for ever (G9)."""
+
+    def __init__(
+        self, service: SuggestionClient, violated: Callable[[str, str], None]
+    ) -> None:
+        self._service = service
+        self._violated = violated
+        self._asked: dict[str, tuple[Ask, Suggested | SearchEnded]] = {}
+
+    async def validate(self, endpoint: Endpoint, problem: Problem) -> Sequence[str]:
+        return await self._service.validate(endpoint, problem)
+
+    async def suggest(self, endpoint: Endpoint, ask: Ask) -> Suggested | SearchEnded:
+        answer = await self._service.suggest(endpoint, ask)
+        known = self._asked.setdefault(ask.request_id, (ask, answer))
+        if known[0] != ask:
+            self._violated("G9", f"{ask.request_id} was asked as {known[0]} and as {ask}")
+        elif known[1] != answer:
+            self._violated("G9", f"{ask} was answered with {known[1]} and with {answer}")
+        return answer
+
+
+class _Errors(logging.Handler):
+    def __init__(self, violated: Callable[[str, str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._violated = violated
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._violated("G10", f"logged as an error: {self.format(record)}")
+
+
+@contextmanager
+def _errors_logged(violated: Callable[[str, str], None]) -> Iterator[None]:
+    handler = _Errors(violated)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def summary(violations: Collection[Violation]) -> str:
+    return "\n".join(str(violation) for violation in violations)
