@@ -137,7 +137,7 @@ def set_condition(
     """Katib's rule: same status and reason change nothing; else remove and append at the end.
 
     lastTransitionTime is kept when the status value stays. A status that is not "True" must not
-    become the state, so such a condition keeps its place.
+    become the state, so such a condition keeps its place, or comes before the last.
     """
     current = find(conditions, type_)
     if current and current.status == status and current.reason == reason:
@@ -153,6 +153,8 @@ def set_condition(
     )
     if status != "True" and current:
         return tuple(fresh if c.type == type_ else c for c in conditions)
+    if status != "True":
+        return (*conditions[:-1], fresh, *conditions[-1:])
     return (*(c for c in conditions if c.type != type_), fresh)
 
 

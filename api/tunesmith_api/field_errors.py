@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 Path = tuple[str | int, ...]
@@ -20,6 +21,7 @@ _WORD: Final = re.compile(r"[A-Za-z_][-A-Za-z0-9_]*")
 _LONGEST_VALUE: Final = 60
 _LONGEST_MESSAGE: Final = 600
 _LONGEST_GUESS: Final = 80
+_MOST_GUESSES: Final = 512
 _ALIKE: Final = 0.7
 
 
@@ -77,7 +79,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant; capitals, `_` and `-` do not count."""
     if len(name) > _LONGEST_GUESS:
         return None
-    plain = {_plain(word): word for word in known}
+    plain = {_plain(word): word for word in islice(known, _MOST_GUESSES)}
     found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=_ALIKE)
     return plain[found[0]] if found else None
 

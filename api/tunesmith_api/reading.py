@@ -78,11 +78,15 @@ def read(data: object) -> Reading:
 def json_faults(data: object) -> Iterator[FieldError]:
     """What is no JSON that can be stored: keys that are no texts, NaN, dates, too much depth."""
     stack: list[tuple[Path, object]] = [((), data)]
+    too_deep: set[Path] = set()
     while stack:
         path, value = stack.pop()
+        if path[:1] in too_deep:
+            continue
         if len(path) > MAX_DEPTH:
+            too_deep.add(path[:1])
             yield FieldError(path[:1], f"is nested deeper than {MAX_DEPTH} levels")
-            return
+            continue
         if isinstance(value, dict):
             yield from (_key_fault(path, key) for key in value if not _is_key(key))
             below = [((*path, key), child) for key, child in value.items() if _is_key(key)]

@@ -56,7 +56,7 @@ def references(experiment: Experiment) -> Iterator[FieldError]:
     given = experiment.spec.trial_template
     if given is None:
         return
-    searched = [p.name for p in experiment.spec.parameters]
+    searched = dict.fromkeys(p.name for p in experiment.spec.parameters)
     for index, parameter in enumerate(given.trial_parameters or ()):
         path, reference = (*_PARAMETERS, index, "reference"), parameter.reference
         if not reference or reference in searched:
@@ -75,9 +75,10 @@ def placeholders(experiment: Experiment) -> Iterator[FieldError]:
     if given is None or given.trial_spec is None:
         return
     used = list(template.placeholder_places(given.trial_spec))
-    declared = [p.name for p in given.trial_parameters or ()]
-    for index, name in enumerate(declared):
-        if name and name not in {found for _, found in used}:
+    names = {name for _, name in used}
+    declared = {p.name: index for index, p in enumerate(given.trial_parameters or ())}
+    for name, index in declared.items():
+        if name and name not in names:
             yield FieldError(
                 (*_PARAMETERS, index, "name"),
                 f"${{trialParameters.{name}}} does not occur in trialSpec",

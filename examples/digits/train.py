@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a small neural network on the digits data set and print its metrics.
 
-Called once per trial by random.yaml and tpe.yaml beside it, or by hand: `python3 train.py --lr=0.03`.
-It knows nothing of tunesmith: it takes hyper-parameters as arguments and prints `name=value`.
+Called once per trial by random.yaml and tpe.yaml beside it, or by hand:
+`python3 train.py --lr=0.03`. It knows nothing of tunesmith: it takes hyper-parameters as
+arguments and prints `name=value`.
 
 The 1,797 images are split once, with a fixed seed, into training (60 %), validation (20 %) and
 test (20 %). Per epoch it prints `loss` (training) and `accuracy` (validation, which tuning
@@ -81,12 +82,9 @@ class Network:
         slope = hidden > 0.0 if self.relu else 1.0 - hidden**2
         back = (error @ self.weights[2].T) * slope
         gradients = [images.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)]
-        for weight, velocity, gradient in zip(
-            self.weights, self.velocity, gradients, strict=True
-        ):
-            velocity *= momentum
-            velocity -= lr * gradient
-            weight += velocity
+        for layer, gradient in enumerate(gradients):
+            self.velocity[layer] = momentum * self.velocity[layer] - lr * gradient
+            self.weights[layer] += self.velocity[layer]
         return float(-log_probability[rows, labels].mean())
 
     def accuracy(self, images: Floats, labels: Labels) -> float:

@@ -41,12 +41,12 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed = parsed_url(url)
+        self._writer = writer_engine(parsed)
         if parsed.get_backend_name() == "sqlite":
-            self._writer = sqlite_writer(parsed)
             self._reader = _sqlite_engine(parsed, "BEGIN", READERS)
             writers = 1
         else:
-            self._writer = self._reader = _server_engine(parsed)
+            self._reader = self._writer
             writers = SERVER_WRITERS
         self._writers: Executor = ThreadPoolExecutor(writers, "observation-write")
         self._readers: Executor = ThreadPoolExecutor(READERS, "observation-read")
@@ -108,8 +108,11 @@ def parsed_url(url: str) -> URL:
     return parsed
 
 
-def sqlite_writer(url: URL) -> Engine:
-    """The one connection that writes; creates the file's folder, for its owner alone."""
+def writer_engine(url: URL) -> Engine:
+    """Connections for transactions that write. Raises Invalid when there is no driver."""
+    if url.get_backend_name() != "sqlite":
+        return _server_engine(url)
+    # SQLite: one connection, and the file's folder is created for its owner alone.
     Path(url.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The lock is taken at the start: a transaction that begins by reading could not wait for it.
     return _sqlite_engine(url, "BEGIN IMMEDIATE", 1)

@@ -27,7 +27,7 @@ import operator
 import os
 import sys
 from datetime import datetime, timezone
-from typing import Dict, Mapping, SupportsFloat, SupportsIndex, Union
+from typing import Mapping, SupportsFloat, SupportsIndex, Union
 
 __all__ = ["report"]
 __version__ = "0.1.0"
@@ -87,7 +87,7 @@ def _rank(environ: Mapping[str, str], name: str) -> int | None:
         return None
 
 
-def _checked(metrics: Mapping[str, SupportsFloat]) -> Dict[str, _Number | str]:
+def _checked(metrics: Mapping[str, SupportsFloat]) -> dict[str, _Number | str]:
     if not metrics:
         raise ValueError("report() needs at least one metric, such as report(loss=0.3)")
     return {_name(name): _json_value(_number(name, value)) for name, value in metrics.items()}

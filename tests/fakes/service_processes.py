@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,11 @@ from tunesmith_proto import wire
 
 SUGGESTION = Key("Suggestion", "default", "exp")
 DEADLINE_S = 20.0
+IMPATIENT = [
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 20),
+    ("grpc.max_reconnect_backoff_ms", 20),
+]
 
 
 # ---- children of a host -------------------------------------------------------------------------
@@ -85,14 +92,25 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def service_at(socket: Path, *arguments: str) -> Iterator[Service]:
+def service_at(path: Path, *arguments: str) -> Iterator[Service]:
     """A service on a Unix socket that says SERVING; killed at the end."""
-    process = start("--listen", f"unix:{socket}", *arguments)
+    process = start("--listen", f"unix:{path}", *arguments)
     try:
-        with grpc.insecure_channel(f"unix:{socket}") as channel:
+        with grpc.insecure_channel(f"unix:{path}", options=IMPATIENT) as channel:
             service = Service(process, channel)
             assert service.health() == "SERVING"
             yield service
     finally:
         process.kill()
         process.communicate()
+
+
+def assert_nobody_answers(path: Path) -> None:
+    """Waits until the socket is refused. Raises AssertionError."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex(str(path)) != 0:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"{path} is still served")

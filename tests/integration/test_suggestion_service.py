@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -16,7 +15,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from service_processes import DEADLINE_S, Service, service_at, start
+from service_processes import (
+    DEADLINE_S,
+    IMPATIENT,
+    Service,
+    assert_nobody_answers,
+    service_at,
+    start,
+)
 
 from tunesmith_api.problem import Problem, history_digest
 from tunesmith_proto import wire
@@ -158,7 +164,7 @@ def test_sigterm_ends_a_service_whose_algorithm_is_still_computing(folder: Path)
     command = [sys.executable, "-c", textwrap.dedent(script), target]
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE) as process,
-        grpc.insecure_channel(target) as channel,
+        grpc.insecure_channel(target, options=IMPATIENT) as channel,
     ):
         call = wire.call(channel, wire.SUGGESTIONS, "Suggest").future(
             suggest_request(0, problem=a_problem("endless")), wait_for_ready=True
@@ -198,16 +204,6 @@ def test_the_service_ends_when_its_parent_is_killed(folder: Path) -> None:
     parent.kill()
     parent.communicate()
     assert_nobody_answers(folder / "s.sock")
-
-
-def assert_nobody_answers(path: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if probe.connect_ex(str(path)) != 0:
-                return
-        time.sleep(0.01)
-    raise AssertionError(f"{path} is still served")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, cast
 
+from virtual_loop import SeededRng, context_listing
+
 from tunesmith_api.observations import ObservationLog
 from tunesmith_controller.ports import (
     AlgorithmHost,
@@ -27,7 +29,6 @@ from tunesmith_controller.ports import (
     Unavailable,
     Workloads,
 )
-from virtual_loop import SeededRng, context_listing
 
 
 class Kind(StrEnum):
@@ -115,12 +116,17 @@ def can_happen(fault: Fault, step: Step) -> bool:
 
 
 class FaultPlan:
-    """Numbers steps, from 1, and hands out each fault once. `fired` says what hit what."""
+    """Numbers steps, from 1, and hands out each fault once.
+
+    `fired` says what hit what. `moments` names the state of the world at which a crash would come,
+    by call and place: crashes at the same moment are the same crash.
+    """
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
         self._waiting = sorted(faults, key=lambda fault: fault.at)
         self.steps: list[Step] = []
         self.fired: list[tuple[Fault, Step]] = []
+        self.moments: dict[tuple[int, Place], object] = {}
 
     def step(
         self, life: int, port: str, method: str, subject: str, *, is_told: bool = False
@@ -146,11 +152,13 @@ class FaultPlan:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What lives share. `applied` is called after every call that took effect, `happen` when a
-    fault of the world is due; `latency` draws how long, in seconds, a message travels."""
+    fault of the world is due; `moment` names the state of the world; `latency` draws how long, in
+    seconds, a message travels."""
 
     plan: FaultPlan
     applied: Callable[[str, str, Any], None] = lambda port, method, result: None
     happen: Callable[[Kind], None] = lambda kind: None
+    moment: Callable[[], object] = lambda: None
     latency: Callable[[], float] = lambda: 0.0
 
 
@@ -214,45 +222,49 @@ class Life:
         self, port: str, method: str, call: Callable[[], Coroutine[Any, Any, Any]], subject: str
     ) -> Any:
         fault = self.step(port, method, subject)
+        number = len(self._around.plan.steps)
         await self._travel(fault)
-        if fault is None or fault.kind is Kind.DELAY:
-            return await self._answer(port, method, call)
-        if fault.kind is Kind.DUPLICATE:
+        self._note(number, Place.BEFORE)
+        if fault is not None and fault.place is Place.BEFORE:
+            self._fail(fault)
+        if fault is not None and fault.kind is Kind.DUPLICATE:
             self._apply(port, method, call)
-            return await self._answer(port, method, call)
-        if fault.place is Place.BEFORE:
-            self._fail(fault)
-        result = self._apply(port, method, call)
-        if fault.place is Place.LOST:
-            self._fail(fault)
-        asyncio.get_running_loop().call_soon(self.kill)
-        return result
+        try:
+            return self._apply(port, method, call)
+        finally:
+            # A refusal is an answer like any other: it can get lost, and the caller may crash.
+            self._note(number, Place.LOST)
+            if fault is not None and fault.place is Place.LOST:
+                self._fail(fault)
+            asyncio.get_running_loop().call_soon(self._after, number, fault)
+            if seconds := self._around.latency():
+                await asyncio.sleep(seconds)
 
     async def _travel(self, fault: Fault | None) -> None:
         late = fault.seconds if fault is not None and fault.kind is Kind.DELAY else 0.0
         await asyncio.sleep(self._around.latency() + late)
         self.check()
 
-    async def _answer(
-        self, port: str, method: str, call: Callable[[], Coroutine[Any, Any, Any]]
-    ) -> Any:
-        result = self._apply(port, method, call)
-        if seconds := self._around.latency():
-            await asyncio.sleep(seconds)
-        return result
+    def _after(self, number: int, fault: Fault | None) -> None:
+        self._note(number, Place.AFTER)
+        if fault is not None and fault.kind is Kind.CRASH:
+            self.kill()
 
-    def _apply(
-        self, port: str, method: str, call: Callable[[], Coroutine[Any, Any, Any]]
-    ) -> Any:
+    def _note(self, number: int, place: Place) -> None:
+        self._around.plan.moments[number, place] = self._around.moment()
+
+    def _apply(self, port: str, method: str, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         result = at_once(call())
         self._around.applied(port, method, result)
         return result
 
     def _fail(self, fault: Fault) -> None:
+        """Fails the call; a delay or a duplicate does not."""
         if fault.kind is Kind.CRASH:
             self.kill()
             raise asyncio.CancelledError
-        raise _ERRORS[fault.kind](f"injected: {fault}")
+        if fault.kind in _ERRORS:
+            raise _ERRORS[fault.kind](f"injected: {fault}")
 
 
 _ERRORS: Final[Mapping[Kind, type[Exception]]] = {

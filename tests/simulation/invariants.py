@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from scenarios import Scenario
+
 from tunesmith_api import names
 from tunesmith_api.conditions import (
     EXPERIMENT_TRANSITIONS,
@@ -92,11 +94,16 @@ def assignment_of(holder: Json) -> dict[str, str]:
     return {p["name"]: p["value"] for p in holder["parameterAssignments"]}
 
 
-def without_times(value: Any) -> Any:
-    """The same JSON without what only tells when."""
-    if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k not in _TIMES}
-    return [without_times(v) for v in value] if isinstance(value, list) else value
+def is_same_but_for_times(a: Any, b: Any) -> bool:
+    """Whether two JSON values differ in nothing but in when."""
+    if a == b:
+        return True
+    if isinstance(a, dict) and isinstance(b, dict):
+        names_ = (a.keys() | b.keys()) - _TIMES
+        return all(is_same_but_for_times(a.get(name), b.get(name)) for name in names_)
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return all(map(is_same_but_for_times, a, b))
+    return False
 
 
 # ---- the ledger ---------------------------------------------------------------------------------
@@ -152,9 +159,7 @@ class Ledger:
         return (
             bool(tops)
             and all(has_ended(top) for top in tops)
-            and all(
-                has_ended(trial) and run_of(trial).get("released") for trial in books.trials()
-            )
+            and all(has_ended(trial) and run_of(trial).get("released") for trial in books.trials())
         )
 
     # ---- jobs and questions ---------------------------------------------------------------------
@@ -189,7 +194,7 @@ class Ledger:
         self.books.objects[uid] = obj
         if before is None:
             self._check_new(obj)
-        elif without_times(before) == without_times(obj):
+        elif is_same_but_for_times(before, obj):
             self.violated("G10", f"{_name(obj)} was written without a change")
         self._check_conditions(before, obj)
         self._check_kept(before, obj)
@@ -312,4 +317,4 @@ def _is_legal(table: Mapping[str, frozenset[str]], old: str, types: list[str]) -
         return old == "Pending"
     following = types[types.index(old) + 1 :] if old in types else types
     path = [old, *(type_ for type_ in following if type_ in table)]
-    return all(b in table[a] for a, b in zip(path, path[1:], strict=False))
+    return all(b in table[a] for a, b in pairwise(path))

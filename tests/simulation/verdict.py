@@ -23,6 +23,7 @@ from invariants import (
     state_of,
 )
 from scenarios import ATTEMPT_METRIC, OBJECTIVE, Scenario, figures
+
 from tunesmith_api import names
 from tunesmith_api.problem import Exhausted, History, Outcome, OutcomeState, Pending, Problem
 from tunesmith_api.problems import problem_of
@@ -284,7 +285,9 @@ def propose(
         tuple(Pending(k, _values(problem, trials[k])) for k in sorted(pending)),
     )
     found = algorithm.suggest(problem, history, range(first, first + count), recorded)
-    return [] if isinstance(found, Exhausted) else [problem.space.texts(a) for a in found.assignments]
+    return (
+        [] if isinstance(found, Exhausted) else [problem.space.texts(a) for a in found.assignments]
+    )
 
 
 def _values(problem: Problem, trial: Json) -> Mapping[str, int | float | str]:
@@ -298,5 +301,3 @@ def _outcome(problem: Problem, ordinal: int, trial: Json) -> Outcome:
         said = dict(figures(assignment_of(trial["spec"])))
         said[ATTEMPT_METRIC] = float(run_of(trial)["attempt"])
     return Outcome(ordinal, _values(problem, trial), state, said)
-
-

@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sensitive
@@ -31,7 +31,10 @@ from scenarios import (
     rows_late_by,
 )
 from scripted_workloads import ScriptedWorkloads
-from tunesmith_api.observations import ObservationLog, Report as Rows, SourceKey, SourceNotes
+from virtual_loop import SeededRng, VirtualClock, describe_tasks, run
+
+from tunesmith_api.observations import ObservationLog, SourceKey, SourceNotes
+from tunesmith_api.observations import Report as Rows
 from tunesmith_api.problem import Problem
 from tunesmith_controller.events import RememberedEvents
 from tunesmith_controller.manager.manager import Manager, ManagerSettings
@@ -45,7 +48,6 @@ from tunesmith_controller.ports import (
     TrialRun,
 )
 from tunesmith_controller.stores.memory import MemoryStore
-from virtual_loop import SeededRng, VirtualClock, describe_tasks, run
 
 SETTINGS: Final = ManagerSettings()
 RESTART_S: Final = 0.5
@@ -61,6 +63,22 @@ Tamper = Callable[[Ports], Ports]
 _SWALLOWED: Final = frozenset({"Quarantined", "ReconcileError", "NameConflict"})
 """Events by which a controller tells people about its own defects."""
 
+_READS: Final = frozenset(
+    {
+        ("store", "get"),
+        ("store", "list"),
+        ("store", "watch"),
+        ("workloads", "observe"),
+        ("workloads", "changed"),
+        ("host", "ensure"),
+        ("host", "release"),
+        ("suggestions", "validate"),
+        ("observations", "sources"),
+        ("observations", "rows"),
+    }
+)
+"""Calls that change nothing outside of the controller."""
+
 
 def managed(ports: Ports) -> Coroutine[Any, Any, None]:
     """The controller as it is shipped."""
@@ -72,7 +90,7 @@ class Setting:
     """How a scenario is run. `seed` None: no chance but in uids and jitter, tasks in their order
     and no latency. `tamper` and `controller` plant bugs."""
 
-    scenario: Scenario = Scenario()
+    scenario: Scenario = field(default_factory=Scenario)
     faults: tuple[Fault, ...] = ()
     seed: int | None = None
     controller: Controller = managed
@@ -116,6 +134,7 @@ class _World:
         self._losses: Counter[str] = Counter()
         self._news = asyncio.Event()
         self._lives = 0
+        self._effects = 0
 
     def _durable(self) -> Ports:
         return Ports(
@@ -166,6 +185,7 @@ class _World:
             plan=self._plan,
             applied=self._applied,
             happen=self._happen,
+            moment=lambda: (self._effects, asyncio.get_running_loop().time()),
             latency=(lambda: 0.0) if seed is None else random_latency(f"{seed} {self._lives}"),
         )
 
@@ -205,6 +225,7 @@ class _World:
     # ---- what calls do to the world -------------------------------------------------------------
 
     def _applied(self, port: str, method: str, result: Any) -> None:
+        self._effects += (port, method) not in _READS
         self._ledger.catch_up()
         if self._ledger.violations or self._ledger.settled():
             self._news.set()
@@ -244,7 +265,7 @@ class _World:
     def _print(self, run: TrialRun, rows: Sequence[Any], ended: bool) -> None:
         log: ObservationLog = self._ports.observations
         at_once(
-            log.append(  # type: ignore[arg-type]
+            log.append(
                 Rows(
                     key=SourceKey(run.trial_uid, run.attempt, "stdout"),
                     rows=rows,
@@ -295,9 +316,7 @@ class Interview:
     """The suggestion service, and who asked it what: one request id has one question and one
     answer for ever (G9)."""
 
-    def __init__(
-        self, service: SuggestionClient, violated: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, service: SuggestionClient, violated: Callable[[str, str], None]) -> None:
         self._service = service
         self._violated = violated
         self._asked: dict[str, tuple[Ask, Suggested | SearchEnded]] = {}

@@ -288,26 +288,29 @@ def test_an_unreadable_file_ends_the_attempt_with_the_reason(tmp_path: Path) -> 
 
 
 class BrokenOnce(MemoryObservationLog):
-    """Fails in ways that no port allows."""
+    """Fails one report with rows, in a way that no port allows."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, at: int) -> None:
         super().__init__()
-        self._error: BaseException | None = error
+        self._error, self._until = error, at
 
     async def append(self, report: Report) -> Acknowledged:
-        error, self._error = (self._error, None) if report.rows else (None, self._error)
-        if error is not None:
-            raise error
+        self._until -= bool(report.rows)
+        if self._until == 0 and report.rows:
+            raise self._error
         return await super().append(report)
 
 
+@pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("error", [KeyError("bug"), asyncio.CancelledError()], ids=repr)
-def test_a_collector_that_fails_is_started_again(tmp_path: Path, error: BaseException) -> None:
+def test_a_collector_that_fails_is_started_again(
+    tmp_path: Path, error: BaseException, at: int
+) -> None:
     async def scenario() -> None:
-        log, described = BrokenOnce(error), attempt(tmp_path)
-        write(described, "loss=1\nloss=2\n")
+        log, described = BrokenOnce(error, at), attempt(tmp_path)
+        write(described, "".join(f"loss={i}\n" for i in range(2500)))  # one block, three reports
         await collect_whole(log, described)
-        assert await losses(log) == ["1", "2"]
+        assert await losses(log) == [str(i) for i in range(2500)]
         assert all(state.ended for state in (await log.sources(UID, 1)).values())
 
     run(scenario())

@@ -76,19 +76,41 @@ def test_tpe_keeps_away_from_where_trials_failed() -> None:
     assert share_above_half(OutcomeState.FAILED) < share_above_half(OutcomeState.KILLED)
 
 
-def test_tpe_spreads_a_batch_instead_of_repeating_one_point() -> None:
-    history = a_history(BOWL, 40)
-    batch = proposed(Tpe(), a_problem("tpe", BOWL), history, 8)
-    alone = proposed(Tpe(), a_problem("tpe", BOWL), history, 1)
-    assert len({str(values) for values in batch}) == 8
-    assert batch[0] == alone[0]
+def test_tpe_counts_the_earlier_points_of_a_batch_as_running() -> None:
+    history, problem = a_history(LINE, 20), a_problem("tpe", LINE)
+    batch = proposed(Tpe(), problem, history, 12)
+    running: tuple[Pending, ...] = ()
+    one_by_one = []
+    for k in range(12):
+        (values,) = proposed(Tpe(), problem, History(history.outcomes, running), 1)
+        running += (Pending(20 + k, values),)
+        one_by_one.append(values)
+    assert list(batch) == one_by_one
 
 
-def test_pending_points_change_what_tpe_proposes() -> None:
-    history = a_history(BOWL, 40)
-    first, second = proposed(Tpe(), a_problem("tpe", BOWL), history, 2)
-    running = History(history.outcomes, (Pending(40, first),))
-    assert proposed(Tpe(), a_problem("tpe", BOWL), running, 1) == (second,)
+def test_tpe_keeps_away_from_points_that_are_running() -> None:
+    """Good around 0.45; with many trials running there, less is proposed there."""
+
+    def share_near_the_best(running: int) -> float:
+        outcomes = tuple(
+            Outcome(k, {"x": k / 29}, OutcomeState.SUCCEEDED, {METRIC: abs(k / 29 - 0.45)})
+            for k in range(30)
+        )
+        pending = tuple(Pending(30 + k, {"x": 0.45}) for k in range(running))
+        shares = []
+        for seed in range(40):
+            problem = a_problem("tpe", LINE, seed=seed)
+            (values,) = proposed(Tpe(), problem, History(outcomes, pending), 1)
+            shares.append(abs(float(values["x"]) - 0.45) < 0.05)
+        return sum(shares) / len(shares)
+
+    assert share_near_the_best(running=20) < 0.5 * share_near_the_best(running=0)
+
+
+@BOTH
+def test_every_ordinal_has_its_own_point(algorithm: Algorithm) -> None:
+    found = proposed(algorithm, a_problem(algorithm.name), a_history(SPACE, 15), 60)
+    assert len({str(values) for values in found}) == 60
 
 
 def test_tpe_is_random_until_enough_trials_have_a_result() -> None:
@@ -149,3 +171,12 @@ def test_without_repeats_the_search_ends_with_a_reason(algorithm: Algorithm) -> 
     assert len({str(o.parameters) for o in outcomes}) == len(outcomes) == 6
     ended = algorithm.suggest(problem, History(outcomes), range(6, 7), "")
     assert ended == Exhausted("all 6 points of the search space were tried")
+
+
+@BOTH
+def test_without_repeats_running_points_are_not_proposed_either(algorithm: Algorithm) -> None:
+    problem = a_problem(algorithm.name, SIX, settings={"dedupe": "true"})
+    all_six = proposed(algorithm, problem, History(), 6)
+    ended = tuple(Outcome(k, all_six[k], OutcomeState.FAILED) for k in range(2))
+    running = tuple(Pending(k, all_six[k]) for k in range(2, 5))
+    assert proposed(algorithm, problem, History(ended, running), 3) == (all_six[5],)

@@ -98,6 +98,16 @@ def test_an_older_request_is_answered_as_it_was_the_first_time() -> None:
     assert core.suggest(request(MESSAGES[5:], base=MESSAGES[:5])) == WHOLE
 
 
+def test_a_history_that_another_one_replaced_is_not_mixed_with_it() -> None:
+    core = SuggestionCore()
+    core.suggest(request(MESSAGES[:4], count=0))
+    core.suggest(request(MESSAGES[4:6], base=MESSAGES[:4], count=0))
+    core.suggest(request(MESSAGES[6:9], base=MESSAGES[:4], count=0))
+    reply = core.suggest(request(MESSAGES[6:], base=MESSAGES[:6]))
+    assert reply.history_lost
+    assert core.suggest(request(MESSAGES)) == WHOLE
+
+
 def test_an_unknown_base_is_reported_lost_and_a_full_history_heals_it() -> None:
     core = SuggestionCore()
     reply = core.suggest(request(MESSAGES[5:], base=MESSAGES[:5]))

@@ -10,22 +10,28 @@ from __future__ import annotations
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine
+from alembic.util import CommandError
+from sqlalchemy import Connection
 
-from tunesmith_observation.database import parsed_url, sqlite_writer, translated_errors
+from tunesmith_api.errors import Invalid
+from tunesmith_observation.database import parsed_url, translated_errors, writer_engine
 
 VERSION_TABLE = "observation_schema_version"
 
 
 def upgrade(url: str) -> None:
-    """Creates or upgrades the tables. Raises Unavailable, or Invalid for an unusable URL."""
-    parsed = parsed_url(url)
-    is_sqlite = parsed.get_backend_name() == "sqlite"
+    """Creates or upgrades the tables. Raises Unavailable; Invalid for an unusable URL, or tables
+    that a newer version has made."""
     with translated_errors():
-        engine = sqlite_writer(parsed) if is_sqlite else create_engine(parsed, hide_parameters=True)
+        engine = writer_engine(parsed_url(url))
         try:
             with engine.begin() as connection:
                 command.upgrade(configuration(connection), "head")
+        except CommandError as error:
+            raise Invalid(
+                f"the observation database was made by another version of tunesmith ({error}):"
+                " use that version, or a newer one"
+            ) from error
         finally:
             engine.dispose()
 
