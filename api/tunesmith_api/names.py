@@ -51,9 +51,9 @@ def trial_name(experiment: str, experiment_uid: str, ordinal: int) -> str:
     also tells how many, so that a longer ordinal can never look like a shorter one behind another
     uid part.
     """
-    digits = base36(ordinal).rjust(_MIN_ORDINAL, "0")
-    if ordinal < 0 or len(digits) > _MAX_ORDINAL:
+    if not 0 <= ordinal < 36**_MAX_ORDINAL:
         raise ValueError(f"ordinal {ordinal} is not in [0, 36**{_MAX_ORDINAL})")
+    digits = base36(ordinal).rjust(_MIN_ORDINAL, "0")
     hashed = int.from_bytes(hashlib.sha256(experiment_uid.encode()).digest()[:8], "big")
     widths = _MAX_ORDINAL - _MIN_ORDINAL + 1
     hashed, spread = divmod(hashed, len(_DIGITS) // widths)

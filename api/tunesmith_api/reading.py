@@ -115,8 +115,9 @@ def _is_key(key: object) -> bool:
 def _key_fault(path: Path, key: object) -> FieldError:
     if isinstance(key, str):
         return FieldError((*path, key), "is a key that is no valid Unicode")
-    place = (*path, str(key) if isinstance(key, int | float) else shown(key))
-    return FieldError(place, f"is a key that is not text: {shown(key)}", "put it in quotes")
+    return FieldError(
+        (*path, shown(key)), f"is a key that is not text: {shown(key)}", "put it in quotes"
+    )
 
 
 def _scalar_fault(value: object) -> str:

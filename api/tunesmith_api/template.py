@@ -9,13 +9,12 @@ by validation (`placeholders`, `reference_fault`).
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tunesmith_api.resources import Experiment, Json, TrialParameterSpec
-from tunesmith_api.search_space import ListParameter, ParameterType, SearchSpace
+from tunesmith_api.search_space import ListParameter, ParameterType, SearchSpace, parse_finite
 
 Path = tuple[str | int, ...]
 
@@ -211,10 +210,9 @@ def _number(text: str) -> int | float | str:
     if _WHOLE.fullmatch(text):
         return int(text)
     try:
-        number = float(text)
+        return parse_finite(text)
     except ValueError:
         return text
-    return number if math.isfinite(number) else text
 
 
 # ---- references ---------------------------------------------------------------------------------

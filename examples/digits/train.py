@@ -30,8 +30,8 @@ PIXELS, CLASSES = 64, 10
 def load_digits() -> Part:
     """Images of 8 x 8 pixels in [-1, 1] and their digits, from scikit-learn's bundled file.
 
-    sklearn.datasets.load_digits returns the same, but importing scikit-learn costs several times
-    as much as a whole trial here; so only its data file is read.
+    sklearn.datasets.load_digits reads the same file, but importing scikit-learn takes longer than
+    a whole trial here: so the package is located, not imported.
     """
     sklearn = importlib.util.find_spec("sklearn")
     if sklearn is None or sklearn.origin is None:

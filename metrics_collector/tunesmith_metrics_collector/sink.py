@@ -119,7 +119,7 @@ def split(report: Report) -> Iterator[Report]:
     """Parts within a request's limits. Only the last says how far the source is stored."""
     parts = list(_row_parts(report.rows)) or [()]
     for rows in parts[:-1]:
-        yield replace(report, rows=rows, ended=False, notes=None)
+        yield replace(report, rows=rows, offset=0, ended=False, notes=None)
     yield replace(report, rows=parts[-1])
 
 

@@ -148,7 +148,9 @@ class ObservationLogContract:
     async def test_newer_notes_replace_older_ones_only(self, log: ObservationLog) -> None:
         final = SourceNotes(("loss", "é"), ("last\tline \N{SNOWMAN}",), 10, 200, 3, r"(\w+)=(.*)")
         key = STDOUT
+        await log.append(Report(key, (), 50, notes=SourceNotes(lines=5)))
         await log.append(Report(key, (), 10, notes=SourceNotes(lines=1)))
+        assert (await log.sources(UID, 1))["stdout"].notes.lines == 5
         await log.append(Report(key, (), 90, ended=True, notes=final))
         await log.append(Report(key, (), 10, notes=SourceNotes(lines=1)))
         await log.append(Report(key, (), 90, notes=SourceNotes(lines=2)))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -264,7 +264,7 @@ def test_no_acknowledged_row_is_lost_or_doubled_when_writers_are_killed(tmp_path
     assert integrity(tmp_path) == "ok"
 
 
-def _one_life(lines: TextIO, seconds: float) -> int:
+def _one_life(lines: IO[str], seconds: float) -> int:
     """Kills one writer after its time; what it acknowledged last, 0 for nothing."""
     words = lines.readline().split()
     stored = 0

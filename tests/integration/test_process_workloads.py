@@ -286,14 +286,22 @@ class TestFiles:
         texts = [path.read_bytes() for path in bench.root.rglob("*") if path.is_file()]
         assert not any(b"canary" in text for text in texts)
 
-    def test_no_secret_of_the_controller_reaches_a_supervisor(self, bench: Bench) -> None:
+    def test_a_supervisor_has_no_secret_and_is_out_of_the_terminals_reach(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TOKEN", "canary")
         run = bench.waiting()
 
-        async def scenario() -> bytes:
-            await running(bench.workloads(environ={**os.environ, "TOKEN": "canary"}), run)
-            return Path(f"/proc/{supervisor_of(bench, run)}/environ").read_bytes()
+        async def scenario() -> tuple[bytes, bool]:
+            await running(bench.workloads(), run)
+            pid = supervisor_of(bench, run)
+            row = supervisor.read_process(pid)
+            environ = Path(f"/proc/{pid}/environ").read_bytes()
+            return environ, row is not None and row.session == pid
 
-        assert b"canary" not in asyncio.run(scenario())
+        environ, leads_its_session = asyncio.run(scenario())
+        assert b"canary" not in environ
+        assert leads_its_session
 
     def test_a_program_knows_its_trial_and_where_to_report(self, bench: Bench) -> None:
         run = bench.shell(

@@ -21,6 +21,7 @@ from local_attempts import (
     SECONDS,
     STUBBORN,
     Bench,
+    WallClock,
     bench_in,
     end_of,
     ended,
@@ -34,7 +35,7 @@ from local_attempts import (
 
 from tunesmith_controller.ports import JobLost, JobState, JobWaiting, Key, TrialRun
 from tunesmith_controller.workloads import supervisor
-from tunesmith_controller.workloads.attempt_folder import Launch
+from tunesmith_controller.workloads.attempt_folder import Ending, Launch
 from tunesmith_controller.workloads.job_spec import Surroundings, plan
 from tunesmith_controller.workloads.testing import has_succeeded, is_over, is_running, until
 
@@ -84,6 +85,7 @@ class TestDeaths:
 
         async def scenario() -> int:
             await running(bench.workloads(), run)
+            await until_file(bench.folder / f"starts-{run.trial_uid}")
             started = bench.attempt(run).started()
             assert started is not None
             os.kill(started.supervisor.pid, signal.SIGKILL)
@@ -136,6 +138,17 @@ class TestDeaths:
 
         assert isinstance(asyncio.run(scenario()), JobLost)
         assert bench.starts(run) == 1
+
+    def test_an_end_that_was_recorded_just_before_the_look_is_kept(self, bench: Bench) -> None:
+        """The supervisor writes its record and is gone between two looks at the files."""
+        run = bench.shell("exit 0")
+        asyncio.run(ended(bench.workloads(), run))
+        supervisor_pid = supervisor_of(bench, run)
+        assert eventually(lambda: is_gone(supervisor_pid))
+        settled = bench.attempt(run).settle(WallClock().now())
+        assert settled is not None
+        assert settled == bench.attempt(run).exit()
+        assert settled.ending is Ending.EXITED
 
     def test_the_loss_of_a_run_is_announced(self, bench: Bench) -> None:
         run = bench.waiting()
@@ -284,11 +297,12 @@ class TestIdentity:
 
         assert asyncio.run(scenario()) is None
 
-    def test_stop_races_with_the_start_and_exactly_one_wins(self, bench: Bench) -> None:
+    def test_a_stop_at_any_moment_of_the_start_is_heard(self, bench: Bench) -> None:
+        """The grace period is far longer than the test: no SIGTERM may be lost."""
         runs = [bench.shell("sleep 600") for _ in range(8)]
 
         async def scenario() -> list[JobState]:
-            one, other = bench.workloads(), bench.workloads()
+            one, other = bench.workloads(grace=600), bench.workloads(grace=600)
             for number, run in enumerate(runs):
                 await one.ensure(run)
                 await asyncio.sleep(number * 0.004)  # spread over the start of a supervisor

@@ -140,7 +140,7 @@ def test_the_socket_is_its_owners_alone(folder: Path) -> None:
 def test_an_idle_service_stops_at_once_on_sigterm(folder: Path) -> None:
     with service_at(folder / "s.sock") as service:
         service.process.terminate()
-        assert service.process.wait(2.0) == 0
+        assert service.process.wait(4.0) == 0
 
 
 def test_sigterm_ends_a_service_whose_algorithm_is_still_computing(folder: Path) -> None:
@@ -166,15 +166,18 @@ def test_sigterm_ends_a_service_whose_algorithm_is_still_computing(folder: Path)
         subprocess.Popen(command, stdout=subprocess.PIPE) as process,
         grpc.insecure_channel(target, options=IMPATIENT) as channel,
     ):
-        call = wire.call(channel, wire.SUGGESTIONS, "Suggest").future(
-            suggest_request(0, problem=a_problem("endless")), wait_for_ready=True
-        )
-        assert process.stdout is not None and process.stdout.readline() == b"computing\n"
-        began = time.monotonic()
-        process.terminate()
-        assert process.wait(5.0) == 0
-        assert time.monotonic() - began < 2.5
-        assert call.exception(DEADLINE_S) is not None
+        try:
+            call = wire.call(channel, wire.SUGGESTIONS, "Suggest").future(
+                suggest_request(0, problem=a_problem("endless")), wait_for_ready=True
+            )
+            assert process.stdout is not None and process.stdout.readline() == b"computing\n"
+            began = time.monotonic()
+            process.terminate()
+            assert process.wait(8.0) == 0
+            assert time.monotonic() - began < 4.0
+            assert call.exception(DEADLINE_S) is not None
+        finally:
+            process.kill()
 
 
 def test_the_service_ends_when_its_parents_end_of_the_pipe_closes(folder: Path) -> None:
@@ -182,7 +185,7 @@ def test_the_service_ends_when_its_parents_end_of_the_pipe_closes(folder: Path) 
         assert service.process.stdin is not None
         service.process.stdin.close()
         service.process.stdin = None
-        assert service.process.wait(2.0) == 0
+        assert service.process.wait(4.0) == 0
 
 
 def test_the_service_ends_when_its_parent_is_killed(folder: Path) -> None:

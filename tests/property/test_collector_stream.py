@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from memory_observations import MemoryObservationLog
+
 from tunesmith_api.errors import Unavailable
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Acknowledged, Report, SourceState
@@ -22,17 +23,16 @@ from tunesmith_metrics_collector.sources.tail import Block, LineSplitter
 ATTEMPT = AttemptName("uid", 1, "trial", "team")
 FAST = Timing(poll=0.001, idle_report=0.002, first_retry=0.0001, last_retry=0.0002)
 
-pieces = st.sampled_from(
-    [b"loss=1", b"loss=nan ", b" accuracy=0.5", b"\n", b"\r", b"\r\n", b"lo", b"ss=2", b"\xff\x00"]
-    + [b"other text\n", b"loss=\n", b"x" * 9, "é".encode()]
-)
+text_pieces = [b"loss=1", b"loss=nan ", b" accuracy=0.5", b"lo", b"ss=2", b"loss=\n", b"other\n"]
+odd_pieces = [b"\n", b"\r", b"\r\n", b"\xff\x00", b"x" * 9, "é".encode()]
+pieces = st.sampled_from([*text_pieces, *odd_pieces])
 streams = st.lists(pieces, max_size=40).map(b"".join)
 cuts = st.lists(st.integers(0, 200), max_size=8)
 
 
 def portions(data: bytes, places: Sequence[int]) -> list[bytes]:
     bounds = [0, *sorted(min(place, len(data)) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(bounds)]
 
 
 def split_lines(parts: Sequence[bytes], max_line: int) -> list[tuple[int, bytes, bool]]:

@@ -74,7 +74,7 @@ def judge(ending: Ending) -> list[Violation]:
     found = [
         *_leftovers(ending),
         *(what for trial in ending.books.trials() for what in _trial(ending, trial, experiment)),
-        *_counters(ending, experiment),
+        *counters(ending.books, experiment),
         *_best(ending, experiment),
         *_end(ending, experiment),
         *_replay(ending, experiment),
@@ -170,8 +170,9 @@ def _reason(experiment: Json) -> str:
     return str(conditions_of(experiment)[-1]["reason"])
 
 
-def _counters(ending: Ending, experiment: Json) -> _Found:
-    status, trials = experiment["status"], ending.books.trials()
+def counters(books: Books, experiment: Json) -> _Found:
+    """Where the experiment's status counts or lists other trials than there are."""
+    status, trials = experiment["status"], books.trials()
     by_state: dict[str, list[str]] = {}
     for trial in trials:
         by_state.setdefault(state_of(trial), []).append(trial["metadata"]["name"])

@@ -99,13 +99,13 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a run."""
+    """What became of a run. `ended_at` is the virtual second when nothing was left to do."""
 
     violations: tuple[Violation, ...]
     final: Any
     plan: FaultPlan
     lives: int
-    seconds: float
+    ended_at: float
 
     def trace(self, last: int = 60) -> str:
         """The newest steps, for people."""
@@ -135,6 +135,7 @@ class _World:
         self._news = asyncio.Event()
         self._lives = 0
         self._effects = 0
+        self._ended_at = 0.0
 
     def _durable(self) -> Ports:
         return Ports(
@@ -162,7 +163,7 @@ class _World:
             final=verdict.canonical(self._ledger.books),
             plan=self._plan,
             lives=self._lives,
-            seconds=asyncio.get_running_loop().time(),
+            ended_at=self._ended_at,
         )
 
     async def _one_life(self) -> bool:
@@ -196,7 +197,7 @@ class _World:
                 self._violated("G10", f"the controller ended by itself: {main}")
             elif life.is_over.is_set():
                 return False
-            elif self._ledger.settled():
+            elif self._settled():
                 return await self._stays_quiet(main)
             else:
                 await self._wait(DEADLINE_S)
@@ -216,18 +217,28 @@ class _World:
     async def _stays_quiet(self, main: asyncio.Task[None]) -> bool:
         """Whether the controller lives on for a while; it may write nothing then."""
         writes = self._ledger.books.writes
+        self._ended_at = self._ended_at or asyncio.get_running_loop().time()
         await asyncio.wait({main}, timeout=QUIET_S)
         self._ledger.catch_up()
         if self._ledger.books.writes != writes:
             self._violated("G10", "something was written after the end")
         return not main.done()
 
+    def _settled(self) -> bool:
+        """Whether all has ended and the experiment says so."""
+        if not self._ledger.settled():
+            return False
+        books = self._ledger.books
+        return not any(
+            True for top in books.of_kind("Experiment") for _ in verdict.counters(books, top)
+        )
+
     # ---- what calls do to the world -------------------------------------------------------------
 
     def _applied(self, port: str, method: str, result: Any) -> None:
         self._effects += (port, method) not in _READS
         self._ledger.catch_up()
-        if self._ledger.violations or self._ledger.settled():
+        if self._ledger.violations or self._settled():
             self._news.set()
 
     def _happen(self, kind: Kind) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 
 import pytest
-
 from memory_observations import MemoryObservationLog
+
 from tunesmith_api.errors import Unavailable
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Acknowledged, Report, SourceState

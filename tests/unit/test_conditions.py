@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from tunesmith_api.conditions import (
     EXPERIMENT_TRANSITIONS,
     SUGGESTION_TRANSITIONS,

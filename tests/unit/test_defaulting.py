@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import written
+
 from tunesmith_api.defaulting import default
 
 

@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tunesmith_api.names import base36, request_id, trial_name, trial_ordinal
 
 END = 36**7

@@ -48,8 +48,8 @@ def test_a_socket_in_a_folder_of_others_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "open"
-    folder.mkdir(mode=0o755)
-    os.chmod(folder, 0o755)
+    folder.mkdir()
+    os.chmod(folder, 0o750)
     options = ServerOptions(f"unix:{folder}/o.sock", url(tmp_path))
     assert f"chmod 700 {folder}" in refusal(capsys, options)
 

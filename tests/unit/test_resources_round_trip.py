@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import written
 from pydantic import ValidationError
+
 from tunesmith_api.defaulting import default
 from tunesmith_api.resources import Experiment, Suggestion, Trial, rfc3339
 

@@ -165,3 +165,9 @@ def test_settings_that_a_foreign_service_gives_back_are_sent_to_it_again() -> No
     sent = {s.name: s.value for s in again.experiment.spec.algorithm.algorithm_settings}
     assert sent == {"eta": "3", "current_s": "2"}
     assert (again.current_request_number, again.total_request_number) == (3, 16)
+
+
+@pytest.mark.parametrize("recorded", ["", "not json", "[1]", '{"lengthscales": [0.3]}'])
+def test_what_another_kind_of_service_recorded_is_not_sent_as_settings(recorded: str) -> None:
+    asked = suggest_request(Ask("id", PROBLEM, HISTORY, 12, 1, recorded))
+    assert not asked.experiment.spec.algorithm.algorithm_settings

@@ -51,7 +51,10 @@ def suggested(ask: Ask, reply: pb.GetSuggestionsReply) -> Suggested | SearchEnde
 
 
 def _given_back(recorded: str) -> dict[str, str]:
-    if not recorded:
+    """Settings of an earlier reply; none in what another kind of service recorded."""
+    try:
+        found = json.loads(recorded or "{}")
+    except ValueError:
         return {}
-    settings = json.loads(recorded).get(_SETTINGS, {})
-    return {str(name): str(text) for name, text in settings.items()}
+    settings = found.get(_SETTINGS) if isinstance(found, dict) else None
+    return {str(k): str(v) for k, v in settings.items()} if isinstance(settings, dict) else {}

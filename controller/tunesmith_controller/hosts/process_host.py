@@ -35,7 +35,7 @@ COOL_DOWN_S: Final = 30.0
 """After HostFailed, when a start is tried again."""
 MAX_FAILED_STARTS: Final = 5
 _FIRST_BACKOFF_S: Final = 0.1
-_LONGEST_BACKOFF_S: Final = 10.0
+_LONGEST_BACKOFF_S: Final = 2.0
 _STOP_S: Final = 3.0
 _MAX_SOCKET_PATH: Final = 107
 _MAX_LOG_BYTES: Final = 5 * 1024 * 1024
@@ -109,14 +109,22 @@ class ProcessAlgorithmHost:
             started = loop.time()
             offset = _log_size(self._log)
             ended = await self._run_once()
-            failed_starts = failed_starts + 1 if isinstance(self._state, NotReady) else 0
+            # Killed by a signal is somebody else's doing, however often: only a service that
+            # ends by itself, or never answers, cannot be started.
+            by_itself = isinstance(self._state, NotReady) and not self._was_killed()
+            failed_starts = failed_starts + 1 if by_itself else 0
             restarts = restarts + 1 if loop.time() - started < STEADY_S else 0
             if failed_starts == MAX_FAILED_STARTS:
                 self._retry_at = loop.time() + COOL_DOWN_S
                 self._state = HostFailed(self._why_not(ended, offset))
                 return
             self._state = NotReady(f"the suggestion service {ended} and is being restarted")
-            await asyncio.sleep(min(_FIRST_BACKOFF_S * 2**restarts, _LONGEST_BACKOFF_S))
+            await asyncio.sleep(
+                min(_FIRST_BACKOFF_S * 2 ** max(restarts - 1, 0), _LONGEST_BACKOFF_S)
+            )
+
+    def _was_killed(self) -> bool:
+        return self._child is not None and (self._child.returncode or 0) < 0
 
     async def _run_once(self) -> str:
         """One life of the service; how it ended. The state is Endpoint once it answered."""

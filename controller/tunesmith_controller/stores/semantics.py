@@ -117,7 +117,9 @@ def finalizers_of(obj: Json) -> list[str]:
 
 
 def owner_uids(obj: Json) -> tuple[str, ...]:
-    return tuple(owner["uid"] for owner in obj["metadata"].get("ownerReferences", []))
+    """Each owner once, in the order of the references."""
+    references = obj["metadata"].get("ownerReferences", [])
+    return tuple(dict.fromkeys(reference["uid"] for reference in references))
 
 
 def is_terminating(obj: Json) -> bool:

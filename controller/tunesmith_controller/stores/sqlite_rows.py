@@ -114,7 +114,7 @@ class SqliteRows:
             [(key, value, object_id) for key, value in row.labels.items()],
         )
         self._many(
-            "INSERT OR IGNORE INTO owners (namespace, owner_uid, object_id) VALUES (?, ?, ?)",
+            "INSERT INTO owners (namespace, owner_uid, object_id) VALUES (?, ?, ?)",
             [(row.key.namespace, owner, object_id) for owner in row.owners],
         )
 

@@ -9,6 +9,8 @@ differential test holds this module to the Go code, oddities included. What diff
   and queries that are never closed, literals that are not JSON, bad escapes in a quoted query
   value, paths over the limits of `gjson_check`. Go guesses at most of these.
 * A text has no members. Go, given a path behind a text (`name|x`), searches it for a bracket.
+* A literal behind a query (`o.#(q).[a].!1`) is nothing where the query meets an object. Go, which
+  reads a query as a key there, cuts it at its dots and bars and may come upon the literal.
 * Objects have one value per key: in `{a.x,b.x}` the first stays. Go writes the key twice.
 * `%` and wildcards are exact and take linear time; Go gives up on long ones. An evaluation that
   takes more than MAX_STEPS steps raises GjsonError; Go runs on.
@@ -79,7 +81,8 @@ def condition_met(document: object, expression: str) -> Met | None:
 
     The object, or the first item, gives reason and message; what is absent or no text is "" (Katib
     fails on what is no text). Wildcards try keys in order of name, because Go's encoder writes a
-    Kubernetes object so; the answer does not depend on who stored it. Raises GjsonError.
+    Kubernetes object so (but for what a multipath makes): who stored the job makes no difference.
+    Raises GjsonError.
     """
     value = _evaluate(document, expression, by_name=True)
     if isinstance(value, list) and value:

@@ -51,6 +51,9 @@ STOPPED_BEFORE_START = "StoppedBeforeStart"
 START_FAILED = "StartFailed"
 INTERRUPTED = "Interrupted"
 
+READY = b"r"
+HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -238,7 +241,7 @@ class Wakeups:
         self._read, write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(write, False)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        for number in HANDLED:
             signal.signal(number, _do_nothing)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -271,24 +274,29 @@ class Primary:
             prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._status: int | None = None
         go, self._go = os.pipe()
-        self._error, error = os.pipe()
+        self._words, words = os.pipe()
         supervisor = os.getpid()
+        # A signal to the program before its exec waits until then, instead of meeting our handler.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 os.close(self._go)
-                _become_program(folder, launch, prctl, supervisor, go)
+                _become_program(folder, launch, prctl, supervisor, go, words)
             except OSError as failure:
                 text = f"{failure.strerror}: {failure.filename or launch['executable']}"
-                os.write(error, text.encode("utf-8", "replace")[:4096])
+                os.write(words, text.encode("utf-8", "replace")[:4096])
             finally:
                 os._exit(127)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         os.close(go)
-        os.close(error)
+        os.close(words)
+        os.read(self._words, len(READY))  # from now on its group can be signalled
 
     def go(self) -> None:
         """Lets the program run; without this call it ends, having done nothing."""
-        os.write(self._go, b"g")
+        with contextlib.suppress(BrokenPipeError):  # killed already: its status says so
+            os.write(self._go, b"g")
         os.close(self._go)
 
     def cancel(self) -> None:
@@ -322,7 +330,7 @@ class Primary:
         if self._status is None:
             _, self._status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(self._status)
-        error = os.read(self._error, 4096).decode("utf-8", "replace")
+        error = os.read(self._words, 4096).decode("utf-8", "replace")
         return (None, -code, error) if code < 0 else (code, None, error)
 
 
@@ -345,13 +353,14 @@ def _prctl() -> _Prctl | None:
         return None
 
 
-def _become_program(
-    folder: str, launch: dict[str, Any], prctl: _Prctl | None, supervisor: int, go: int
+def _become_program(  # noqa: PLR0917 - one call, in the forked child
+    folder: str, launch: dict[str, Any], prctl: _Prctl | None, supervisor: int, go: int, words: int
 ) -> None:
     """In the child: everything up to and including exec. Returns only when it may not run."""
     os.setsid()
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.write(words, READY)
     # The supervisor may have died before the line above; then the pipe's end says it as well.
     if os.getppid() != supervisor or not os.read(go, 1):
         return
@@ -420,7 +429,7 @@ def kill_tree(primary: Primary, wakeups: Wakeups) -> int:
     """SIGKILL, again and again, until nothing below this process runs; how many were left."""
     deadline = time.monotonic() + KILL_SECONDS
     while True:
-        _signal_group(primary.pid, signal.SIGKILL)
+        _signal_group(primary.pid, signal.SIGKILL)  # reaches orphans where nobody inherits them
         living = _living(primary)
         if not living or time.monotonic() >= deadline:
             return len(living)

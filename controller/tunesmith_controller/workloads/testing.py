@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from tunesmith_controller.ports import (
     Invalid,
@@ -106,7 +107,7 @@ class WorkloadsContract:
         raise NotImplementedError
 
     def starts(self, run: TrialRun) -> int:
-        """How often the run's program was started, as the program or the outside counts it."""
+        """How often programs of the run's trial were started, as they or the outside count it."""
         raise NotImplementedError
 
     # ---- what reconcilers rely on ----
@@ -232,16 +233,19 @@ class WorkloadsContract:
         assert has_succeeded(asyncio.run(scenario()))
 
     def test_attempts_of_a_trial_are_separate(self) -> None:
-        first, second = self.succeeding(), self.succeeding()
-        again = TrialRun(first.trial, first.trial_uid, 2, second.spec, second.primary_container)
+        first = self.succeeding()
+        again = replace(first, attempt=first.attempt + 1)
 
-        async def scenario() -> tuple[JobState, JobState]:
+        async def scenario() -> tuple[JobState, JobState, JobState]:
             ended = await self._ended(first)
-            return ended, await self.open().observe(again)
+            return ended, await self.open().observe(again), await self._ended(again)
 
-        ended, absent = asyncio.run(scenario())
-        assert has_succeeded(ended)
-        assert absent == JobAbsent()
+        ended, before, after = asyncio.run(scenario())
+        assert isinstance(ended, JobPresent)
+        assert before == JobAbsent()
+        assert isinstance(after, JobPresent)
+        assert ended.uid != after.uid
+        assert self.starts(first) == 2
 
     def test_what_can_never_start_is_refused_with_a_sentence(self) -> None:
         run = self.impossible()

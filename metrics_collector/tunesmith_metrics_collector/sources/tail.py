@@ -63,8 +63,6 @@ class LineSplitter:
         if self._dropped or len(self._carry) + len(data) > self.max_line:
             data = self._feed_overlong(data, blocks)
         held = self._carry + data
-        if self._dropped or not held:
-            return
         size = max(held.rfind(b"\n"), held.rfind(b"\r")) + 1
         if size:
             blocks.append(Block(held[:size], self.start, self.start + size))

@@ -39,17 +39,15 @@ func evaluate(q question) answer {
 }
 
 func main() {
-	in := json.NewDecoder(bufio.NewReaderSize(os.Stdin, 1<<20))
-	out := bufio.NewWriterSize(os.Stdout, 1<<20)
-	defer out.Flush()
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
+	in := json.NewDecoder(bufio.NewReader(os.Stdin))
+	out := json.NewEncoder(os.Stdout) // unbuffered: the asker waits for each answer
+	out.SetEscapeHTML(false)
 	for in.More() {
 		var q question
 		if err := in.Decode(&q); err != nil {
 			log.Fatalf("question: %v", err)
 		}
-		if err := encoder.Encode(evaluate(q)); err != nil {
+		if err := out.Encode(evaluate(q)); err != nil {
 			log.Fatalf("answer: %v", err)
 		}
 	}

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random runs from a seed, what they must satisfy, and the smallest faults that still break them.
+
+`check(setting)` is the oracle of every simulation test; `schedule(seed)` draws a scenario and its
+faults; `shrink` drops faults while a run still fails, for the message.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from faults import Fault, Kind, Place
+from invariants import Violation
+from scenarios import Scenario, duration
+from world import Report, Setting, simulate
+
+STEPS_BEFORE: Final = 30
+STEPS_A_TRIAL: Final = 42
+"""Roughly how many steps a run takes: faults are spread over them."""
+PATIENCE_S: Final = 60.0
+PATIENCE_A_FAULT_S: Final = 35.0
+"""How long a run may take beyond its trials, in all and per fault; less than a resync, because
+nothing may have to wait for that."""
+
+_WEIGHTS: Final = {
+    Kind.CRASH: 4,
+    Kind.ERROR: 6,
+    Kind.CONFLICT: 4,
+    Kind.DELAY: 4,
+    Kind.DUPLICATE: 2,
+    Kind.DROP: 3,
+    Kind.EXPIRE: 2,
+    Kind.LOSE_JOB: 2,
+    Kind.VANISH_JOB: 1,
+    Kind.FORGET: 2,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A run and all that is wrong with it."""
+
+    report: Report
+    violations: tuple[Violation, ...]
+
+
+def check(setting: Setting, undisturbed: Report | None = None) -> Checked:
+    """Runs a setting; compares with the undisturbed run where that is defined (parallel 1)."""
+    report = simulate(setting)
+    found = list(report.violations)
+    if not found:
+        found += _late(setting, report)
+    if not found and undisturbed is not None and report.final != undisturbed.final:
+        what = f"ended as {report.final}, undisturbed as {undisturbed.final}"
+        found.append(Violation("G3", what))
+    return Checked(report, tuple(found))
+
+
+def _late(setting: Setting, report: Report) -> list[Violation]:
+    faults = len(report.plan.fired)
+    runs = sum(duration(k) for k in range(setting.scenario.trials))
+    lost = sum(f.kind in (Kind.LOSE_JOB, Kind.VANISH_JOB) for f, _ in report.plan.fired)
+    delays = sum(f.seconds for f, _ in report.plan.fired)
+    slow = 0.0 if setting.seed is None else 0.05 * len(report.plan.steps)
+    may = runs + 5 * lost + delays + slow + PATIENCE_S + PATIENCE_A_FAULT_S * faults
+    if report.ended_at <= may:
+        return []
+    return [Violation("G5", f"took {report.ended_at:.0f} s, {may:.0f} s would have been enough")]
+
+
+def has_one_ending(scenario: Scenario) -> bool:
+    """Whether crashes and errors may not change anything at the end: one trial at a time, and a
+    seed that is not drawn."""
+    return scenario.parallel == 1 and scenario.random_state is not None
+
+
+# ---- drawing ------------------------------------------------------------------------------------
+
+
+def schedule(seed: int) -> Setting:
+    """The same for the same seed."""
+    chance = random.Random(f"schedule {seed}")
+    scenario = _scenario(chance)
+    return Setting(scenario, _faults(chance, scenario), seed)
+
+
+def _scenario(chance: random.Random) -> Scenario:
+    trials = chance.randint(2, 9)
+    return Scenario(
+        trials=trials,
+        parallel=chance.randint(1, 5),
+        algorithm=chance.choice(("sensitive", "sensitive", "random")),
+        failing=_some(chance, trials, 0.15),
+        silent=_some(chance, trials, 0.1),
+        max_failed=chance.choice((None, None, 1, 2, 3)),
+        goal=chance.choice((None, None, None, 1.2, 2.0)),
+        random_state=chance.choice((None, 1, 2)),
+    )
+
+
+def _some(chance: random.Random, trials: int, share: float) -> frozenset[int]:
+    return frozenset(k for k in range(trials) if chance.random() < share)
+
+
+def _faults(chance: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
+    """A third of all runs know one kind of fault only."""
+    kinds = list(_WEIGHTS)
+    if chance.random() < 1 / 3:
+        kinds = [chance.choice(kinds)]
+    weights = [_WEIGHTS[kind] for kind in kinds]
+    steps = STEPS_BEFORE + STEPS_A_TRIAL * scenario.trials
+    drawn = chance.choices(kinds, weights, k=chance.randint(1, 14))
+    return tuple(_fault(chance, kind, chance.randint(1, steps)) for kind in drawn)
+
+
+def _fault(chance: random.Random, kind: Kind, at: int) -> Fault:
+    match kind:
+        case Kind.CRASH:
+            return Fault(at, kind, chance.choice(tuple(Place)))
+        case Kind.ERROR:
+            return Fault(at, kind, chance.choice((Place.BEFORE, Place.LOST)))
+        case Kind.DELAY:
+            return Fault(at, kind, seconds=round(chance.choice((0.1, 1.0, 8.0)), 1))
+        case _:
+            return Fault(at, kind)
+
+
+# ---- failing well -------------------------------------------------------------------------------
+
+
+def shrink(setting: Setting, fails: Callable[[Setting], bool]) -> Setting:
+    """The setting with as few of its faults as still make it fail, dropping one at a time."""
+    faults = list(setting.faults)
+    position = 0
+    while position < len(faults):
+        fewer = replace(setting, faults=(*faults[:position], *faults[position + 1 :]))
+        if fails(fewer):
+            del faults[position]
+        else:
+            position += 1
+    return replace(setting, faults=tuple(faults))
+
+
+def failure(setting: Setting, checked: Checked, name: str) -> str:
+    """What to print: how to repeat it, what broke, the faults that matter, the last steps."""
+    small = shrink(setting, lambda fewer: bool(check(fewer, _undisturbed(fewer)).violations))
+    again = check(small, _undisturbed(small))
+    return "\n".join(
+        [
+            f"{name}: {setting.scenario}, seed {setting.seed}",
+            *(f"  broken: {violation}" for violation in checked.violations[:5]),
+            f"  faults that matter ({len(small.faults)} of {len(setting.faults)}):",
+            *(
+                f"    Fault({f.at}, Kind.{f.kind.name}, Place.{f.place.name}, {f.seconds})"
+                for f in small.faults
+            ),
+            *(f"  then broken: {violation}" for violation in again.violations[:5]),
+            f"  {len(again.report.plan.steps)} steps; the last:",
+            again.report.trace(),
+        ]
+    )
+
+
+def _undisturbed(setting: Setting) -> Report | None:
+    quiet = replace(setting, faults=())
+    return simulate(quiet) if has_one_ending(setting.scenario) else None
+
+
+def run_all(settings: Sequence[tuple[str, Setting]]) -> list[str]:
+    """Checks settings; the messages of those that fail, two at most."""
+    failures: list[str] = []
+    for name, setting in settings:
+        checked = check(setting, _undisturbed(setting))
+        if checked.violations:
+            failures.append(failure(setting, checked, name))
+        if len(failures) == 2:
+            break
+    return failures
