@@ -113,8 +113,8 @@ def _filter_fault(text: str) -> str:
         return f"{shown(text)} is no RE2 regular expression: {reason}"
     if groups < 2:
         return (
-            f"{shown(text)} has {groups} groups in parentheses; the first of two is the "
-            "metric's name, the second its value"
+            f"{shown(text)} must have two groups in parentheses, for the metric's name and for "
+            f"its value; it has {groups}"
         )
     return ""
 

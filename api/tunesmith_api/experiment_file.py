@@ -121,8 +121,9 @@ def _check_identity(found: Any, source: str) -> None:
         missing = "kind" if kind is None else "apiVersion"
         wanted = f"apiVersion: {API_VERSION} and kind: Experiment"
         raise FileError(source, f"has no {missing}; an Experiment begins with {wanted}")
-    named = (word if isinstance(word, str) else shown(word) for word in (kind, version))
-    raise FileError(source, f"is a {' of '.join(named)}, not an Experiment of {API_VERSION}")
+    named = " of ".join(w if isinstance(w, str) else shown(w) for w in (kind, version))
+    article = "an" if named[:1] in tuple("AEIOU") else "a"
+    raise FileError(source, f"is {article} {named}, not an Experiment of {API_VERSION}")
 
 
 def _syntax(error: yaml.YAMLError, text: str, source: str) -> FileError:
@@ -224,7 +225,7 @@ class _Reader:
             value = self._constructor.construct_object(node)
         except (ValueError, KeyError, OverflowError):
             raise self._error(f"cannot be read: {shown(node.value)}", node) from None
-        if path == _GOAL and isinstance(value, str) and node.style is None:
+        if path == _GOAL and isinstance(value, str) and not node.style:
             return _number(value)
         return value
 

@@ -106,11 +106,5 @@ def repeated(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
             yield index, first
 
 
-def related(one: Path, other: Path) -> bool:
-    """Whether one path is the other or lies below it."""
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
-
-
 def _plain(word: str) -> str:
     return word.lower().replace("_", "").replace("-", "")

@@ -8,7 +8,7 @@ rest and a person sees all faults at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, get_args
@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tunesmith_api.field_errors import FieldError, Path, related, shown
+from tunesmith_api.field_errors import FieldError, Path, shown
 from tunesmith_api.resources import Experiment, Node
 from tunesmith_api.search_space import parse_finite
 
@@ -26,17 +26,32 @@ _ROUNDS: Final = 8
 _MISSING: Final = object()
 
 
+class Damage:
+    """Places that were cut out."""
+
+    def __init__(self, places: Iterable[Path] = ()) -> None:
+        self.places: set[Path] = set()
+        self._above: set[Path] = set()
+        for place in places:
+            self.add(place)
+
+    def add(self, place: Path) -> None:
+        self.places.add(place)
+        self._above.update(place[:length] for length in range(len(place)))
+
+    def touches(self, path: Path) -> bool:
+        """Whether something was cut out at, above or below a path."""
+        cut = any(path[:length] in self.places for length in range(len(path) + 1))
+        return cut or path in self._above
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What could be read. `damaged` are the places that were cut out; `errors` say why."""
+    """What could be read, without what is damaged; `errors` say why it is."""
 
     experiment: Experiment | None
     errors: tuple[FieldError, ...]
-    damaged: frozenset[Path]
-
-    def is_whole(self, *path: str | int) -> bool:
-        """Whether nothing was cut out at, above or below a place."""
-        return not any(related(path, damaged) for damaged in self.damaged)
+    damage: Damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +66,34 @@ class Spelling:
 def read(data: object) -> Reading:
     """The Experiment with its ill-typed places cut out; None when nothing can be read."""
     faults = list(json_faults(data))
-    damaged = {error.path for error in faults}
-    replaced: set[Path] = set()
+    damage = Damage(fault.path for fault in faults)
     for _ in range(_ROUNDS):
-        if () in damaged:
+        if () in damage.places:
             break
         try:
-            experiment = Experiment.parse(_without(data, damaged))
+            experiment = Experiment.parse(_without(data, damage.places))
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False)
+            faults += _cut_out(error, data, damage)
         else:
-            return Reading(experiment, tuple(faults), frozenset(damaged))
-        for details in found:
-            fault = _field_error(details, data)
-            cut = fault.path[:-1] if details["type"] == "missing" else fault.path
-            if cut in replaced or cut in damaged:
-                cut = cut[:-1]
-            elif not any(related(fault.path, known) for known in damaged):
-                faults.append(fault)
-            if cut and isinstance(cut[-1], int):
-                replaced.add(cut)
-            damaged.add(cut)
-    return Reading(None, tuple(faults), frozenset(damaged))
+            return Reading(experiment, tuple(faults), damage)
+    return Reading(None, tuple(faults), damage)
+
+
+def _cut_out(error: ValidationError, data: object, damage: Damage) -> list[FieldError]:
+    """Adds the places of all errors to the damage; the faults where none was known yet.
+
+    An item of a list is replaced by an empty mapping first, which keeps the places of the others;
+    where that is wrong too, the whole list goes.
+    """
+    faults = []
+    before = frozenset(damage.places)
+    for details in error.errors(include_url=False, include_context=False):
+        fault = _field_error(details, data)
+        cut = fault.path[:-1] if details["type"] == "missing" else fault.path
+        if not damage.touches(fault.path):
+            faults.append(fault)
+        damage.add(cut[:-1] if cut in before else cut)
+    return faults
 
 
 def json_faults(data: object) -> Iterator[FieldError]:

@@ -27,7 +27,6 @@ from tunesmith_api.field_errors import (
     did_you_mean,
     field_text,
     listed,
-    related,
     repeated,
     shown,
 )
@@ -142,7 +141,7 @@ def _faults(data: Json, known: _Known) -> Iterator[FieldError]:
     if not reading.errors:
         yield from _size(data)
     for error in _rules(reading.experiment, reading, known):
-        if not any(related(error.path, damaged) for damaged in reading.damaged):
+        if not reading.damage.touches(error.path):
             yield error
 
 
@@ -155,9 +154,9 @@ def _rules(experiment: Experiment, reading: Reading, known: _Known) -> Iterator[
     yield from space_rules.parameters(experiment)
     yield from _budgets(experiment.spec)
     yield from template_rules.structure(experiment, known.check_condition)
-    if reading.is_whole("spec", "parameters"):
+    if not reading.damage.touches(("spec", "parameters")):
         yield from template_rules.references(experiment)
-    if reading.is_whole("spec", "trialTemplate"):
+    if not reading.damage.touches(("spec", "trialTemplate")):
         yield from template_rules.placeholders(experiment)
     yield from collector_rules.collector(experiment, known.collectors)
     if experiment.spec.resume_policy not in ("", *RESUME_POLICIES):

@@ -207,6 +207,12 @@ def pid_of(bench: Bench, name: str) -> int:
 # Prepended to a program: children that do not go by themselves.
 STUBBORN = textwrap.dedent(
     """
+    # For a program that knows nothing but its argument: where to put its pid.
+    NOTE = (
+        "import os, sys, time; path = sys.argv[1]; open(path + '~', 'w').write(str(os.getpid()));"
+        "os.rename(path + '~', path); time.sleep(600)"
+    )
+
     def ignore():
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)

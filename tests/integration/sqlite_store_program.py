@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tunesmith_controller.ports import Change, Conflict, Json, Key, Unavailable
 from tunesmith_controller.stores.sqlite import SqliteStore
 
 KIB = 1024
+ROOM = 400 * KIB
 COUNTER = Key("Trial", "default", "counter")
 
 
@@ -116,11 +118,12 @@ async def cascade(path: Path) -> None:
 
 async def full_disk(folder: Path) -> None:
     """Fills a file system of its own, which only this process sees, again and again."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], check=True)
     ballast = folder / "ballast"
 
     def fill() -> None:
-        ballast.write_bytes(bytes(700 * KIB))
+        free = os.statvfs(folder)
+        ballast.write_bytes(bytes(free.f_bavail * free.f_bsize - ROOM))
 
     fill()
     await _survive(folder / "objects.db", stop=fill, go_on=ballast.unlink)
@@ -128,30 +131,29 @@ async def full_disk(folder: Path) -> None:
 
 async def limited_file(folder: Path) -> None:
     """The same with a limit on the size of files, which needs no rights."""
-    path = folder / "objects.db"
 
     def limit(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def stop() -> None:
-        limit(path.stat().st_size + 700 * KIB)
+        limit(max((file.stat().st_size for file in folder.iterdir()), default=0) + ROOM)
 
-    limit(1500 * KIB)
-    await _survive(path, stop=stop, go_on=lambda: limit(resource.RLIM_INFINITY))
+    stop()
+    await _survive(folder / "objects.db", stop=stop, go_on=lambda: limit(resource.RLIM_INFINITY))
 
 
 async def _survive(path: Path, *, stop: Callable[[], None], go_on: Callable[[], None]) -> None:
+    """Writes until there is no room, looks, makes room, writes, and takes the room away again."""
     store = opened(path)
     kept: set[str] = set()
-    for turn in range(3):
+    for turn in range(5):
+        before = len(kept)
         message = await _until_refused(store, turn, kept)
         listed = {obj["metadata"]["name"] for obj in (await store.list("Trial")).items}
-        tell(turn=turn, refused=message, kept=len(kept), lost=sorted(kept - listed))
+        tell(turn=turn, refused=message, kept=len(kept) - before, lost=sorted(kept - listed))
         go_on()
-        await store.create(sealed(f"after-{turn}", "x" * 100 * KIB))
-        for name in [*kept, f"after-{turn}"]:
-            await store.delete(Key("Trial", "default", name))
-        kept.clear()
+        await store.create(sealed(f"after-{turn}", "x" * ROOM))
+        kept.add(f"after-{turn}")
         stop()
     store.close()
 
@@ -160,7 +162,7 @@ async def _until_refused(store: SqliteStore, turn: int, kept: set[str]) -> str:
     for number in range(1000):
         name = f"t{turn}-{number}"
         try:
-            await store.create(sealed(name, "x" * 30 * KIB))
+            await store.create(sealed(name, "x" * 10 * KIB))
         except Unavailable as error:
             return str(error)
         kept.add(name)

@@ -121,7 +121,7 @@ def test_a_command_that_does_not_exist_is_one_sentence(cli: CommandLine) -> None
         ("", "empty"),
         ("just a text", "Experiment"),
         ("kind: Pod\napiVersion: v1\n", "Pod"),
-        ("a: [1, 2", "line"),
+        ("a: [1, 2", "not valid YAML"),
         ("kind: Experiment\napiVersion: kubeflow.org/v1beta1\nspec: 3\n", "spec"),
         ("a: 1\na: 2\n", "a"),
         ("\x00\x01", "bad.yaml"),

@@ -121,11 +121,8 @@ class TestWholeTrees:
             if os.fork() == 0:
                 os.setsid()
                 if os.fork() == 0:
-                    note = "import os,sys,time; open(sys.argv[1],'w').write(str(os.getpid()));"
-                    sleep = "time.sleep(600)"
-                    path = folder + "/escaped"
                     os.closerange(0, 3)
-                    os.execve(sys.executable, ["python", "-ISc", note + sleep, path], {})
+                    os.execve(sys.executable, ["python", "-ISc", NOTE, folder + "/escaped"], {})
                 os._exit(0)
             os.wait()
             wait_for("escaped")

@@ -52,9 +52,7 @@ DISGUISES = {
         """
         if os.fork() == 0:
             os.setsid()
-            say = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid()));"
-            argv = ["python", "-ISc", say + "time.sleep(600)", folder + "/child"]
-            os.execve(sys.executable, argv, {})
+            os.execve(sys.executable, ["python", "-ISc", NOTE, folder + "/child"], {})
         """
     ),
     "with neither, below one that is known": textwrap.dedent(
@@ -63,9 +61,7 @@ DISGUISES = {
             os.setsid()
             if os.fork() == 0:
                 os.closerange(0, 3)
-                say = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid()));"
-                argv = ["python", "-ISc", say + "time.sleep(600)", folder + "/child"]
-                os.execve(sys.executable, argv, {})
+                os.execve(sys.executable, ["python", "-ISc", NOTE, folder + "/child"], {})
             time.sleep(600)
         """
     ),
@@ -223,7 +219,7 @@ class TestDeaths:
     ) -> None:
         run = bench.shell("exit 0")
         prepare_without_start(bench, run)
-        die_at(moment, bench.attempt(run).path)
+        assert at(moment, bench.attempt(run).path, signal.SIGKILL) == -signal.SIGKILL
         state = asyncio.run(ended(bench.workloads(), run))
         assert end_of(state)["type"] == "Complete"
         assert bench.starts(run) == 1
@@ -231,7 +227,7 @@ class TestDeaths:
     def test_a_supervisor_killed_after_its_record_is_never_replaced(self, bench: Bench) -> None:
         run = bench.shell("exit 0")
         prepare_without_start(bench, run)
-        die_at("after the record", bench.attempt(run).path)
+        at("after the record", bench.attempt(run).path, signal.SIGKILL)
         subprocess.run(
             [sys.executable, supervisor.__file__, bench.attempt(run).path / supervisor.LAUNCH],
             check=True,
@@ -250,6 +246,15 @@ class TestDeaths:
         state = asyncio.run(ended(bench.workloads(), run))
         assert end_of(state)["message"] == "stopped before it started"
         assert bench.starts(run) == 0
+
+    def test_a_signal_to_a_program_that_is_not_yet_itself_reaches_it(self, bench: Bench) -> None:
+        """Between fork and exec it still has its supervisor's handlers."""
+        run = bench.shell("exit 0")
+        prepare_without_start(bench, run)
+        at("before the exec", bench.attempt(run).path, signal.SIGTERM)
+        ended = bench.attempt(run).exit()
+        assert ended is not None
+        assert (ended.code, ended.signal) == (None, signal.SIGTERM)
 
 
 class TestIdentity:
@@ -351,28 +356,32 @@ def write_record(bench: Bench, run: TrialRun, pid: int, start: str, boot: str = 
     supervisor.write_durably(str(bench.attempt(run).path / supervisor.SUPERVISOR), record)
 
 
-# The supervisor's own functions, one of which ends the process first.
-DIE_AT = {
+# The supervisor's own functions, at one of which the process that calls it gets a signal.
+MOMENTS = {
     "before the lock": "take_lock",
     "with the lock": "Primary",
     "before the record": "_identities",
     "after the record": "Primary.go",
+    "before the exec": "_reset_signals",
 }
-DYING = """
-import os, signal, sys
+SIGNALLED = """
+import os, sys
 from tunesmith_controller.workloads import supervisor
-def die(*arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
 *owner, name = sys.argv[2].split(".")
-setattr(getattr(supervisor, owner[0]) if owner else supervisor, name, die)
+place = getattr(supervisor, owner[0]) if owner else supervisor
+undisturbed = getattr(place, name)
+def disturbed(*arguments):
+    os.kill(os.getpid(), int(sys.argv[3]))
+    return undisturbed(*arguments)
+setattr(place, name, disturbed)
 supervisor.main(["supervisor", sys.argv[1]])
 """
 
 
-def die_at(moment: str, attempt: Path) -> None:
-    """Runs a supervisor that is killed at that moment."""
-    command = [sys.executable, "-c", DYING, str(attempt / supervisor.LAUNCH), DIE_AT[moment]]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+def at(moment: str, attempt: Path, number: signal.Signals) -> int:
+    """Runs a supervisor in which a signal comes at that moment; how it ended."""
+    where = [str(attempt / supervisor.LAUNCH), MOMENTS[moment], str(int(number))]
+    return subprocess.run([sys.executable, "-c", SIGNALLED, *where], check=False).returncode
 
 
 CONTROLLER = """

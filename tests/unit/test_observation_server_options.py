@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,7 @@ def test_a_socket_in_a_folder_of_others_is_refused(
 ) -> None:
     folder = tmp_path / "open"
     folder.mkdir()
-    os.chmod(folder, 0o750)
+    folder.chmod(0o750)
     options = ServerOptions(f"unix:{folder}/o.sock", url(tmp_path))
     assert f"chmod 700 {folder}" in refusal(capsys, options)
 

@@ -58,9 +58,9 @@ _LOG_BYTES = 64 * 1024 * 1024
 
 class SqliteStore:
     """`ObjectStore` in the file at `path`, which is made if it is missing. `history` is how many
-    changes watches can resume over, in about 64 MiB of objects at most. Usable from any number of event
-    loops; call `close` at the end. Every method may raise Unavailable with a sentence that names
-    the file; the constructor also Invalid, for a file that a newer tunesmith wrote."""
+    changes watches can resume over, in about 64 MiB of objects at most. Usable from any number of
+    event loops; call `close` at the end. Every method may raise Unavailable with a sentence that
+    names the file; the constructor also Invalid, for a file that a newer tunesmith wrote."""
 
     def __init__(
         self,
