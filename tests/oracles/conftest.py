@@ -7,39 +7,62 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO
 
 import pytest
+
+from tunesmith_controller.trial import gjson
+from tunesmith_controller.trial.gjson_syntax import first_wins
 
 SOURCES = Path(__file__).parent / "gjson"
 
 
-class Answer(NamedTuple):
-    exists: bool
-    type: str
-    raw: str
+class GoGjson:
+    """tidwall/gjson in a child process, asked one question at a time."""
+
+    def __init__(self, asked: IO[str], answered: IO[str]) -> None:
+        self._asked = asked
+        self._answered = answered
+
+    def get(self, document: object, path: str, *, katib: bool = False) -> gjson.Result:
+        """What Go finds; with `katib` as the gjson release that Katib is built with."""
+        text = json.dumps(document, ensure_ascii=False)
+        self._asked.write(json.dumps({"json": text, "path": path, "katib": katib}) + "\n")
+        self._asked.flush()
+        line = self._answered.readline()
+        assert line, f"the Go program ended on {path!r} with {text}"
+        answer = json.loads(line)
+        found = (
+            json.loads(answer["raw"], object_pairs_hook=first_wins) if answer["exists"] else None
+        )
+        return gjson.Result(answer["exists"], found)
+
+    def assert_same(self, document: object, path: str) -> None:
+        ours, theirs = gjson.get(document, path), self.get(document, path)
+        assert (ours.exists, typed(ours.value)) == (theirs.exists, typed(theirs.value)), (
+            f"path {path}\ndocument {json.dumps(document)}\nGo {theirs}\nours {ours}"
+        )
+
+
+def typed(value: object) -> object:
+    """A value in which 1, 1.0 and True differ, and so do two orders of keys."""
+    if isinstance(value, dict):
+        return [(key, typed(item)) for key, item in value.items()]
+    if isinstance(value, list):
+        return ["list", *map(typed, value)]
+    return type(value).__name__, value
 
 
 @pytest.fixture(scope="session")
-def go_gjson() -> Iterator[Callable[[str, str, bool], Answer]]:
-    """tidwall/gjson: (json, path, as the release in Katib) -> Answer."""
+def gjson_of_go() -> Iterator[GoGjson]:
     with subprocess.Popen(
         [str(_built())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
-        stdin, stdout = process.stdin, process.stdout
-        assert stdin is not None and stdout is not None
-
-        def ask(document: str, path: str, katib: bool) -> Answer:
-            stdin.write(json.dumps({"json": document, "path": path, "katib": katib}) + "\n")
-            stdin.flush()
-            line = stdout.readline()
-            assert line, f"the Go program ended on {path!r} with {document}"
-            return Answer(**json.loads(line))
-
-        yield ask
-        stdin.close()  # it ends at the end of its input
+        assert process.stdin is not None and process.stdout is not None
+        yield GoGjson(process.stdin, process.stdout)
+        process.stdin.close()  # it ends at the end of its input
 
 
 def _built() -> Path:

@@ -41,6 +41,7 @@ def given(path: str) -> object:
         ("team.lead.x", MISSING),
         (r"team.time\.zone", "UTC"),
         ("te*.l?ad", "Ada"),
+        (r"te\*.lead", MISSING),
         ("runs.1.id", "r2"),
         ("runs.9", MISSING),
         ("runs.#", 3),
@@ -90,6 +91,8 @@ def test_a_query_finds_the_first_or_all_that_match(path: str, want: object) -> N
         ("runs.#(loss<1)#|#", 2),
         ("runs.#(loss<1)#|#(ok==true)#|#", 1),
         ("runs.#.tags|1.0", "cpu"),
+        ("runs.#(loss<1)#.id|0", "r1"),
+        ('runs.#(id=="r9")#.id|0', []),  # as Go: without a match it never comes to the bar
     ],
 )
 def test_a_bar_after_an_array_applies_to_the_array_not_to_its_items(

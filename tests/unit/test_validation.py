@@ -345,7 +345,7 @@ RULES: list[tuple[tuple[written.Path, Any], str, str]] = [
     (
         collector("Push", filter={"metricsFormat": ["(?:a)=(b)"]}),
         "spec.metricsCollectorSpec.source.filter.metricsFormat[0]",
-        "has 1 groups",
+        "two groups in parentheses",
     ),
     (
         collector("StdOut", filter={"metricsFormat": [r"(a)(?=b)(c)"]}),

@@ -23,6 +23,8 @@ MAX_LINE: Final = 1 << 20
 
 READ_BYTES: Final = 256 << 10
 
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe must not wait
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -143,7 +145,7 @@ class Tail:
 
     def _open(self) -> bool:
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._descriptor = os.open(self._path, _FLAGS)
         except FileNotFoundError:
             return False
         if os.fstat(self._descriptor).st_size < self.position:
@@ -168,10 +170,11 @@ class Tail:
             return True
         try:
             there = os.stat(self._path)
+            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+                return False
+            replacement = os.open(self._path, _FLAGS)
         except FileNotFoundError:
             return False
-        if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-            return False
         self.close()
-        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._descriptor = replacement
         return True
