@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def assert_nothing_twice_or_lost(cli: CommandLine, trials: int) -> None:
     assert len(starts) == trials
     assert set(starts.values()) == {1}
     with sqlite3.connect(f"file:{cli.home}/observations.db?mode=ro", uri=True) as database:
-        rows = database.execute("select trial_uid, count(*) from rows group by 1").fetchall()
+        rows = database.execute("select trial_uid, count(*) from observation_rows group by 1").fetchall()
     assert [count for _, count in rows] == [3] * trials
     eventually(lambda: not cli.leftovers(), f"processes ended: {cli.leftovers()}")
 
@@ -109,19 +110,26 @@ class Gates:
         trials = self.client.trials("killed")
         return [(t.ordinal, t.name) for t in trials if t.state == "Running"]
 
+    def full(self, want: int) -> list[tuple[int, str]]:
+        """The running trials once there are as many as wanted, else nothing."""
+        found = self.running()
+        return found if len(found) == want else []
+
+    def is_over(self, name: str) -> bool:
+        return any(t.name == name and t.is_over for t in self.client.trials("killed"))
+
     def run(self, budget: int, parallel: int) -> int:
         """The exit status of the last `run`."""
         self.ensure_run()
         eventually(lambda: "killed" in self.client.names(), "the experiment is stored")
         for ended in range(budget):
             want = min(parallel, budget - ended)
-            found = eventually(
-                lambda want=want: len(now := self.running()) == want and now, f"{want} trials run"
-            )
+            found = eventually(partial(self.full, want), f"{want} trials run")
             # Not always the oldest: outcomes come out of order.
             _, name = found[(ended * 7) % len(found)]
             (self.cli.folder / "gates" / name).touch()
             self.maybe_kill()
+            eventually(partial(self.is_over, name), f"{name} is over")
         assert self.process is not None
         self.ensure_run()
         return self.process.wait(timeout=60)

@@ -32,7 +32,7 @@ from tunesmith_controller.ports import (
 
 
 class Kind(StrEnum):
-    """What goes wrong. The last three happen to the world, at the moment of a call."""
+    """What goes wrong. From LOSE_JOB on it happens to the world, at the moment of a call."""
 
     CRASH = "crash"
     ERROR = "error"
@@ -44,10 +44,17 @@ class Kind(StrEnum):
     LOSE_JOB = "job lost"
     VANISH_JOB = "job vanished"
     FORGET = "service restarted"
+    PAUSE = "paused by a person"
+    DELETE_TRIAL = "trial deleted by a person"
 
     @property
     def is_of_world(self) -> bool:
-        return self in (Kind.LOSE_JOB, Kind.VANISH_JOB, Kind.FORGET)
+        return self in _OF_WORLD
+
+
+_OF_WORLD: Final = frozenset(
+    {Kind.LOSE_JOB, Kind.VANISH_JOB, Kind.FORGET, Kind.PAUSE, Kind.DELETE_TRIAL}
+)
 
 
 class Place(StrEnum):
@@ -62,7 +69,7 @@ class Place(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault, at step `at` or at the first later one that it can happen to. `seconds` is how
-    long a delay lasts, virtually."""
+    long a delay or a pause lasts, virtually."""
 
     at: int
     kind: Kind
@@ -157,7 +164,7 @@ class Surroundings:
 
     plan: FaultPlan
     applied: Callable[[str, str, Any], None] = lambda port, method, result: None
-    happen: Callable[[Kind], None] = lambda kind: None
+    happen: Callable[[Fault], None] = lambda fault: None
     moment: Callable[[], object] = lambda: None
     latency: Callable[[], float] = lambda: 0.0
 
@@ -214,7 +221,7 @@ class Life:
         self.check()
         fault = self._around.plan.step(self.number, port, method, subject, is_told=is_told)
         if fault is not None and fault.kind.is_of_world:
-            self._around.happen(fault.kind)
+            self._around.happen(fault)
             return None
         return fault
 

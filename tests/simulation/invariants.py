@@ -118,6 +118,7 @@ class Books:
     trial_uids: dict[tuple[str, int], str] = field(default_factory=dict)
     assigned: dict[int, tuple[str, dict[str, str]]] = field(default_factory=dict)
     starts: set[tuple[str, int]] = field(default_factory=set)
+    deleted_by_hand: set[int] = field(default_factory=set)
     writes: int = 0
 
     def of_kind(self, kind: str) -> list[Json]:
@@ -215,7 +216,9 @@ class Ledger:
     def _check_new_trial(self, trial: Json) -> None:
         metadata, ordinal = trial["metadata"], ordinal_of(trial)
         owner = metadata["ownerReferences"][0]["uid"]
-        if (owner, ordinal) in self.books.trial_uids:
+        earlier = self.books.trial_uids.get((owner, ordinal))
+        is_again = ordinal in self.books.deleted_by_hand and earlier not in self.books.objects
+        if earlier is not None and not is_again:
             self.violated("G1", f"ordinal {ordinal} became a second Trial, {metadata['name']}")
         self.books.trial_uids[owner, ordinal] = metadata["uid"]
         assigned = self.books.assigned.get(ordinal)
@@ -251,7 +254,7 @@ class Ledger:
             self.violated("G3", f"the spec of {_name(obj)} was changed")
         kept = ("name", "namespace", "uid", "labels", "annotations", "ownerReferences")
         for name in kept:
-            if before["metadata"].get(name) != obj["metadata"].get(name):
+            if _kept(before, name) != _kept(obj, name):
                 self.violated("G3", f"metadata.{name} of {_name(obj)} was changed")
 
     def _check_trials(self, before: Json | None, trial: Json) -> None:
@@ -296,10 +299,19 @@ class Ledger:
         status = experiment.get("status") or {}
         old = {} if before is None else (before.get("status") or {})
         for counter in ("trialsSucceeded", "trialsFailed", "trialMetricsUnavailable"):
-            if status.get(counter, 0) < old.get(counter, 0):
+            fewer = status.get(counter, 0) < old.get(counter, 0)
+            if fewer and not self.books.deleted_by_hand:
                 self.violated("G3", f"{counter} went down to {status.get(counter, 0)}")
         if before is not None and has_ended(before) and state_of(experiment) != state_of(before):
             self.violated("G3", f"the experiment left {state_of(before)}")
+
+
+def _kept(obj: Json, name: str) -> object:
+    """A field of metadata, without what a person may change: the annotation that pauses."""
+    value = obj["metadata"].get(name)
+    if name != "annotations":
+        return value
+    return {k: v for k, v in (value or {}).items() if k != names.ANNOTATION_PAUSED}
 
 
 def _name(obj: Json) -> str:

@@ -53,7 +53,8 @@ PARAMETERS: Final[Sequence[Mapping[str, Any]]] = (
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """An experiment and the fates of its trials: ordinals whose command fails, and ordinals whose
-    command prints nothing. `random_state` None: the seed is drawn."""
+    command prints nothing. `random_state` None: the seed is drawn. `points`: how many the
+    algorithm has, None for as many as asked (`sensitive` only)."""
 
     trials: int = 12
     parallel: int = 1
@@ -63,6 +64,7 @@ class Scenario:
     max_failed: int | None = None
     goal: float | None = None
     random_state: int | None = 7
+    points: int | None = None
 
     def experiment(self) -> Json:
         """The Experiment with every default, as admission stores it."""
@@ -99,8 +101,8 @@ class Scenario:
         return objective if self.goal is None else {**objective, "goal": self.goal}
 
     def _algorithm(self) -> Json:
-        given = () if self.random_state is None else (("random_state", str(self.random_state)),)
-        settings = [{"name": name, "value": value} for name, value in given]
+        given = (("random_state", self.random_state), ("points", self.points))
+        settings = [{"name": k, "value": str(v)} for k, v in given if v is not None]
         return {"algorithmName": self.algorithm, "algorithmSettings": settings}
 
     # ---- fates ----------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from typing import Final
 from faults import Fault, Kind, Place
 from invariants import Violation
 from scenarios import Scenario, duration
-from world import Report, Setting, simulate
+from verdict import differences
+from world import SETTINGS, Report, Setting, simulate
 
 STEPS_BEFORE: Final = 30
 STEPS_A_TRIAL: Final = 42
@@ -36,6 +37,8 @@ _WEIGHTS: Final = {
     Kind.LOSE_JOB: 2,
     Kind.VANISH_JOB: 1,
     Kind.FORGET: 2,
+    Kind.PAUSE: 1,
+    Kind.DELETE_TRIAL: 1,
 }
 
 
@@ -54,8 +57,7 @@ def check(setting: Setting, undisturbed: Report | None = None) -> Checked:
     if not found:
         found += _late(setting, report)
     if not found and undisturbed is not None and report.final != undisturbed.final:
-        what = f"ended as {report.final}, undisturbed as {undisturbed.final}"
-        found.append(Violation("G3", what))
+        found += [Violation("G3", d) for d in differences(report.final, undisturbed.final)]
     return Checked(report, tuple(found))
 
 
@@ -71,10 +73,17 @@ def _late(setting: Setting, report: Report) -> list[Violation]:
     return [Violation("G5", f"took {report.ended_at:.0f} s, {may:.0f} s would have been enough")]
 
 
-def has_one_ending(scenario: Scenario) -> bool:
-    """Whether crashes and errors may not change anything at the end: one trial at a time, and a
-    seed that is not drawn."""
-    return scenario.parallel == 1 and scenario.random_state is not None
+def has_one_ending(setting: Setting) -> bool:
+    """Whether faults may not change anything at the end: one trial at a time, a seed that is not
+    drawn, no trial that a person takes away, none that loses its job too often."""
+    kinds = [fault.kind for fault in setting.faults]
+    losses = kinds.count(Kind.LOSE_JOB) + kinds.count(Kind.VANISH_JOB)
+    return (
+        setting.scenario.parallel == 1
+        and setting.scenario.random_state is not None
+        and Kind.DELETE_TRIAL not in kinds
+        and losses <= SETTINGS.lost_retries
+    )
 
 
 # ---- drawing ------------------------------------------------------------------------------------
@@ -84,6 +93,8 @@ def schedule(seed: int) -> Setting:
     """The same for the same seed."""
     chance = random.Random(f"schedule {seed}")
     scenario = _scenario(chance)
+    if scenario.algorithm != "sensitive":
+        scenario = replace(scenario, points=None)
     return Setting(scenario, _faults(chance, scenario), seed)
 
 
@@ -98,6 +109,7 @@ def _scenario(chance: random.Random) -> Scenario:
         max_failed=chance.choice((None, None, 1, 2, 3)),
         goal=chance.choice((None, None, None, 1.2, 2.0)),
         random_state=chance.choice((None, 1, 2)),
+        points=chance.choice((None, None, None, None, max(1, trials - 2))),
     )
 
 
@@ -122,8 +134,8 @@ def _fault(chance: random.Random, kind: Kind, at: int) -> Fault:
             return Fault(at, kind, chance.choice(tuple(Place)))
         case Kind.ERROR:
             return Fault(at, kind, chance.choice((Place.BEFORE, Place.LOST)))
-        case Kind.DELAY:
-            return Fault(at, kind, seconds=round(chance.choice((0.1, 1.0, 8.0)), 1))
+        case Kind.DELAY | Kind.PAUSE:
+            return Fault(at, kind, seconds=chance.choice((0.1, 1.0, 8.0)))
         case _:
             return Fault(at, kind)
 
@@ -166,7 +178,7 @@ def failure(setting: Setting, checked: Checked, name: str) -> str:
 
 def _undisturbed(setting: Setting) -> Report | None:
     quiet = replace(setting, faults=())
-    return simulate(quiet) if has_one_ending(setting.scenario) else None
+    return simulate(quiet) if has_one_ending(setting) else None
 
 
 def run_all(settings: Sequence[tuple[str, Setting]]) -> list[str]:

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from tunesmith_api.problem import Exhausted, History, Problem, Proposal
 from tunesmith_suggestion.chance import generator
 from tunesmith_suggestion.registry import BUILT_IN, Registry
-from tunesmith_suggestion.settings import RANDOM_STATE, Setting
+from tunesmith_suggestion.settings import RANDOM_STATE, Setting, SettingType
 from tunesmith_suggestion.space import compile_space
+
+POINTS = Setting("points", SettingType.INTEGER, None, "How many points there are.", at_least=1)
 
 
 class SensitiveSearch:
@@ -23,7 +25,7 @@ class SensitiveSearch:
 
     name = "sensitive"
     version = "1"
-    settings: Sequence[Setting] = (RANDOM_STATE,)
+    settings: Sequence[Setting] = (RANDOM_STATE, POINTS)
 
     def validate(self, problem: Problem) -> Sequence[str]:
         return []
@@ -31,6 +33,10 @@ class SensitiveSearch:
     def suggest(
         self, problem: Problem, history: History, ordinals: range, recorded: str
     ) -> Proposal | Exhausted:
+        last = int(problem.settings.get("points", ordinals.stop))
+        ordinals = range(ordinals.start, min(ordinals.stop, last))
+        if not ordinals:
+            return Exhausted(f"there are only {last} points")
         told = digest(problem, history, recorded)
         space = compile_space(problem.space)
         name = f"{self.name}/{told}"

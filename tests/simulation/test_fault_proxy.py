@@ -45,7 +45,7 @@ class Rig:
         self.store = MemoryStore(VirtualClock(), SeededRng(0))
         self.plan = FaultPlan(faults)
         self.workloads = ScriptedWorkloads()
-        self.happened: list[Kind] = []
+        self.happened: list[Fault] = []
         self.heard: list[object] = []
         self._lives = 0
 
@@ -274,8 +274,9 @@ def test_hints_of_workloads_can_be_dropped() -> None:
 
 
 def test_the_world_suffers_at_a_step_and_the_call_passes() -> None:
-    rig = Rig(Fault(1, Kind.FORGET)).play(create_a)
-    assert (rig.happened, rig.heard) == ([Kind.FORGET], ["created"])
+    fault = Fault(1, Kind.FORGET)
+    rig = Rig(fault).play(create_a)
+    assert (rig.happened, rig.heard) == ([fault], ["created"])
 
 
 def test_a_port_that_waits_is_not_a_port_of_this_world() -> None:

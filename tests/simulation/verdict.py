@@ -57,13 +57,14 @@ _LISTED = 100
 @dataclass(frozen=True, slots=True)
 class Ending:
     """All that is left of a run: the objects, the jobs that still run, how often each trial lost
-    its job, and how many such losses are forgiven."""
+    its job, how many such losses are forgiven, and whether attempts were interrupted as well."""
 
     scenario: Scenario
     books: Books
     running: Sequence[tuple[str, int]]
     losses: Mapping[str, int]
     lost_retries: int
+    was_paused: bool = False
 
 
 def judge(ending: Ending) -> list[Violation]:
@@ -83,13 +84,14 @@ def judge(ending: Ending) -> list[Violation]:
 
 
 def canonical(books: Books) -> Json:
-    """The final state without times, uids and attempts, for comparison."""
+    """The final state without times, uids and attempts, for comparison. Of a trial's conditions
+    only the last counts: one that ended while nobody looked was never seen running."""
     experiment, suggestion = books.only("Experiment") or {}, books.only("Suggestion") or {}
     status = {**experiment.get("status", {})}
     best = status.pop("currentOptimalTrial", None)
     kept = {k: v for k, v in status.items() if k.startswith("trial") or k.endswith("List")}
     return {
-        "conditions": [_shown(c) for c in conditions_of(experiment)],
+        "state": _shown(conditions_of(experiment)[-1]),
         "counts": kept,
         "progress": status.get("progress"),
         "best": best and (best["bestTrialName"], best["parameterAssignments"]),
@@ -110,9 +112,20 @@ def _canonical_trial(trial: Json) -> Json:
         "batch": trial["metadata"]["annotations"].get(names.ANNOTATION_BATCH),
         "parameters": assignment_of(trial["spec"]),
         "run": trial["spec"]["runSpec"],
-        "conditions": [_shown(c) for c in conditions_of(trial)],
+        "state": _shown(conditions_of(trial)[-1]),
         "observation": {k: v for k, v in _observed(trial).items() if k != ATTEMPT_METRIC},
     }
+
+
+def differences(a: object, b: object, path: str = "") -> list[str]:
+    """Where two canonical states differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = [*a, *(key for key in b if key not in a)]
+        return [d for k in keys for d in differences(a.get(k), b.get(k), f"{path}.{k}")]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = zip(a, b, strict=True)
+        return [d for i, (x, y) in enumerate(pairs) for d in differences(x, y, f"{path}[{i}]")]
+    return [] if a == b else [f"{path} is {a}, undisturbed {b}"]
 
 
 # ---- one by one ---------------------------------------------------------------------------------
@@ -124,6 +137,8 @@ def _leftovers(ending: Ending) -> _Found:
     for uid, attempt in ending.running:
         yield "G5", f"attempt {attempt} of trial {uid} still runs"
     for obj in ending.books.removed:
+        if obj["kind"] == "Trial" and ordinal_of(obj) in ending.books.deleted_by_hand:
+            continue
         yield "G2", f"{obj['kind']} {obj['metadata']['name']} was deleted"
 
 
@@ -141,12 +156,15 @@ def _trial(ending: Ending, trial: Json, experiment: Json) -> _Found:
     if state == "Killed":
         if state_of(experiment) == "Succeeded" and _reason(experiment).endswith("MaxTrialsReached"):
             yield "G3", f"{name} was killed though nothing ended its experiment early"
-        if attempts > 1 + losses:
-            yield "G1", f"{name} is at attempt {attempts} after {losses} losses"
+        if run_of(trial).get("lost", 0) > losses:
+            yield "G1", f"{name} has lost {run_of(trial)} after {losses} losses"
         return
     if state != fate:
         yield "G3", f"{name} is {state}, its job says {fate}"
-    if attempts != min(losses, ending.lost_retries) + 1:
+    forgiven = min(losses, ending.lost_retries)
+    if run_of(trial).get("lost", 0) != forgiven:
+        yield "G1", f"{name} has lost {run_of(trial)} after {losses} losses"
+    if attempts != 1 + forgiven and not ending.was_paused:
         yield "G1", f"{name} is at attempt {attempts} after {losses} losses"
     if state == "Succeeded":
         yield from _figures(trial, name, attempts)
@@ -220,6 +238,7 @@ def _end(ending: Ending, experiment: Json) -> _Found:
         "ExperimentGoalReached": reached,
         "ExperimentFailed": bool(scenario.max_failed) and failed >= (scenario.max_failed or 0),
         "ExperimentMaxTrialsReached": len(trials) == scenario.trials,
+        "ExperimentSuggestionEndReached": len(trials) == scenario.points,
     }
     if not true.get(reason, False):
         yield "G3", f"the experiment ended with {reason}, which is not so"
@@ -262,6 +281,8 @@ def _replay(ending: Ending, experiment: Json) -> _Found:
     recorded = ""
     for first in sorted(batches):
         batch = batches[first]
+        if not trials.keys() >= set(range(first)):
+            return  # a person deleted some after the end: nobody can tell them any more
         expected = propose(problem, trials, batch.first, batch.count, batch.pending, recorded)
         recorded = batch.recorded or recorded
         for ordinal, point in enumerate(expected, first):

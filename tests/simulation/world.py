@@ -20,9 +20,11 @@ import sensitive
 import verdict
 from faults import Fault, FaultPlan, Kind, Life, Surroundings, at_once, random_latency
 from in_process_suggestions import InProcessSuggestions, StaticHost
-from invariants import Ledger, Violation, run_of
+from invariants import Ledger, Violation, has_ended, run_of
+from invariants import ordinal_of as number_of
 from memory_observations import MemoryObservationLog
 from scenarios import (
+    NAME,
     NAMESPACE,
     Scenario,
     duration,
@@ -33,6 +35,7 @@ from scenarios import (
 from scripted_workloads import ScriptedWorkloads
 from virtual_loop import SeededRng, VirtualClock, describe_tasks, run
 
+from tunesmith_api import names
 from tunesmith_api.observations import ObservationLog, SourceKey, SourceNotes
 from tunesmith_api.observations import Report as Rows
 from tunesmith_api.problem import Problem
@@ -41,6 +44,7 @@ from tunesmith_controller.manager.manager import Manager, ManagerSettings
 from tunesmith_controller.ports import (
     Ask,
     Endpoint,
+    Key,
     Ports,
     SearchEnded,
     Suggested,
@@ -52,6 +56,8 @@ from tunesmith_controller.stores.memory import MemoryStore
 SETTINGS: Final = ManagerSettings()
 RESTART_S: Final = 0.5
 """Virtual seconds from a crash to the next life."""
+STOP_S: Final = 0.3
+"""Virtual seconds from the stop of a job to its end."""
 DEADLINE_S: Final = 1800.0
 """Virtual seconds after which an experiment that has not ended is stuck."""
 QUIET_S: Final = SETTINGS.resync_s * 1.2
@@ -125,7 +131,7 @@ class _World:
         self._seed = 0 if setting.seed is None else setting.seed
         self._store = MemoryStore(VirtualClock(), SeededRng(f"store {self._seed}"), 10_000)
         self._suggestions = InProcessSuggestions(sensitive.registry())
-        self._workloads = ScriptedWorkloads(self._script)
+        self._workloads = ScriptedWorkloads(self._script, stop_seconds=STOP_S)
         self._events = RememberedEvents()
         # The one look behind a port: the store's own history, where nothing can be missed.
         history = self._store._history
@@ -135,6 +141,7 @@ class _World:
         self._news = asyncio.Event()
         self._lives = 0
         self._effects = 0
+        self._was_paused = False
         self._ended_at = 0.0
 
     def _durable(self) -> Ports:
@@ -241,12 +248,33 @@ class _World:
         if self._ledger.violations or self._settled():
             self._news.set()
 
-    def _happen(self, kind: Kind) -> None:
-        match kind:
+    def _happen(self, fault: Fault) -> None:
+        match fault.kind:
             case Kind.FORGET:
                 self._suggestions.restart_service()
             case Kind.LOSE_JOB | Kind.VANISH_JOB:
-                self._lose(kind)
+                self._lose(fault.kind)
+            case Kind.PAUSE:
+                self._was_paused = True
+                self._pause("true")
+                asyncio.get_running_loop().call_later(fault.seconds, self._pause, None)
+            case Kind.DELETE_TRIAL:
+                self._delete_trial(fault.at)
+        self._ledger.catch_up()
+
+    def _pause(self, value: str | None) -> None:
+        patch = {"metadata": {"annotations": {names.ANNOTATION_PAUSED: value}}}
+        at_once(self._store.patch(Key("Experiment", NAMESPACE, NAME), patch))
+
+    def _delete_trial(self, number: int) -> None:
+        """Some trial, as long as the experiment runs."""
+        books = self._ledger.books
+        trials = books.trials()
+        if not trials or any(has_ended(top) for top in books.of_kind("Experiment")):
+            return
+        trial = trials[number % len(trials)]
+        books.deleted_by_hand.add(number_of(trial))
+        at_once(self._store.delete(Key("Trial", NAMESPACE, trial["metadata"]["name"])))
 
     def _lose(self, kind: Kind) -> None:
         """The oldest job is lost; or is gone without a trace, once it is on record."""
@@ -303,6 +331,7 @@ class _World:
             self._workloads.active(),
             self._losses,
             SETTINGS.lost_retries,
+            self._was_paused,
         )
         self._ledger.violations.extend(verdict.judge(ending))
 

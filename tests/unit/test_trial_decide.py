@@ -215,3 +215,11 @@ def test_an_attempt_that_ended_before_the_pause_keeps_its_result() -> None:
         paused=True,
     )
     assert state_of(plan)[0] == "Succeeded"
+
+
+def test_a_condition_that_cannot_be_evaluated_fails_and_says_so() -> None:
+    trial = given.trial(state="Running")
+    odd = trial.with_(spec=trial.spec.with_(failure_condition="status|@pretty"))
+    plan = decided(odd, job=JobPresent("j", given.job()))
+    assert state_of(plan) == ("Failed", "TrialFailed. Job reason: ConditionUnusable")
+    assert "@pretty" in message_of(plan)

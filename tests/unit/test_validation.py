@@ -406,6 +406,14 @@ def test_what_depends_on_an_unreadable_part_is_not_reported() -> None:
     assert [e.field for e in faults(bent((*SPEC, "parameters"), "lr"))] == ["spec.parameters"]
 
 
+@pytest.mark.parametrize("place", [("metadata", "labels"), (*SPEC, "algorithm"), JOB])
+def test_a_key_that_is_no_text_is_one_fault_and_hides_nothing_else(place: written.Path) -> None:
+    given = bent((*OBJECTIVE, "type"), "up")
+    bent(place, {**(written.at(given, place) if place[-1] != "labels" else {}), 1: "a"}, given)
+
+    assert [e.path for e in faults(given)] == [(*place, "1"), (*OBJECTIVE, "type")]
+
+
 @pytest.mark.parametrize("given", [None, [], "text", 3, True])
 def test_what_is_no_mapping_is_refused_in_one_sentence(given: Any) -> None:
     (only,) = faults(given)
@@ -656,7 +664,8 @@ def test_an_experiment_that_ended_for_want_of_trials_goes_on_with_more() -> None
     old = ended("ExperimentMaxTrialsReached")
 
     assert refused(old, changed(old, maxTrialCount=13)) == []
-    assert refused(old, changed(old, maxTrialCount=11)) == ["spec.maxTrialCount"]
+    budgets = {"parallelTrialCount": 1, "maxTrialCount": 12}
+    assert refused(old, changed(old, **budgets)) == ["spec.maxTrialCount"]
 
 
 @pytest.mark.parametrize(

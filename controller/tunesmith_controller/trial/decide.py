@@ -113,9 +113,17 @@ class Judged:
 
 
 def judge(manifest: Json, success: str, failure: str) -> Judged:
-    """Failure first, then success, as in Katib; UNMATCHED when the job is over and neither fits."""
+    """Failure first, then success, as in Katib; UNMATCHED when the job is over and neither fits.
+
+    An expression that cannot be evaluated at all is a failure that says so: nothing would ever end
+    the trial otherwise.
+    """
     for verdict, expression in ((Verdict.FAILED, failure), (Verdict.SUCCEEDED, success)):
-        met = gjson.condition_met(manifest, expression) if expression else None
+        try:
+            met = gjson.condition_met(manifest, expression) if expression else None
+        except gjson.GjsonError as error:
+            message = f"the {verdict} condition {expression!r} cannot be evaluated: {error}"
+            return Judged(Verdict.FAILED, "ConditionUnusable", message)
         if met is not None:
             return Judged(verdict, met.reason, met.message)
     over = _over(manifest)

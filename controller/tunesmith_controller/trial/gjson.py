@@ -14,7 +14,8 @@ differential test holds this module to the Go code, oddities included. What diff
 * Objects have one value per key: in `{a.x,b.x}` the first stays. Go writes the key twice.
 * `%` and wildcards are exact and take linear time; Go gives up on long ones. An evaluation that
   takes more than MAX_STEPS steps raises GjsonError; Go runs on.
-* Numbers in queries are decimal; Go reads `0x1p4`. Unpaired surrogates are kept, not replaced.
+* Numbers in queries are decimal; Go reads `0x1p4`. An index over 64 bits finds nothing; some
+  releases of gjson wrap it. Unpaired surrogates are kept; Go replaces them.
 """
 
 import operator
@@ -43,6 +44,7 @@ from tunesmith_controller.trial.gjson_syntax import (
 __all__ = ["MAX_STEPS", "GjsonError", "Met", "Result", "check", "condition_met", "get"]
 
 MAX_STEPS: Final = 400_000  # at most about a second
+_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class GjsonError(ValueError):
     """A path that is not evaluated: `reason` says why, `position` at which character (from 0)."""
 
     def __init__(self, path: str, position: int, reason: str) -> None:
-        super().__init__(f"GJSON path {path!r}, character {position + 1}: {reason}")
+        shown = path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
+        super().__init__(f"GJSON path {shown!r}, character {position + 1}: {reason}")
         self.path = path
         self.position = position
         self.reason = reason
@@ -354,7 +357,7 @@ def _number(text: str) -> float:
         return 0.0
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _pattern(pattern: str) -> re.Pattern[str]:
     """`*` is any text, `?` any character, a backslash takes the next one literally.
 

@@ -35,13 +35,17 @@ class Problem:
     reason: str
 
 
-@lru_cache(maxsize=1024)
 def first_problem(path: str) -> Problem | None:
     """The first thing that keeps `path` from being evaluated, or None."""
     if not path:
         return Problem(0, "the path is empty")
-    if len(path) > MAX_LENGTH:
+    if len(path) > MAX_LENGTH:  # before any cache, which would keep it
         return Problem(MAX_LENGTH, f"the path is longer than {MAX_LENGTH} characters")
+    return _first_problem(path)
+
+
+@lru_cache(maxsize=1024)
+def _first_problem(path: str) -> Problem | None:
     parts = list(_PARTS.finditer(path))
     if len(parts) > MAX_PARTS:
         return Problem(parts[MAX_PARTS].start(), f"the path has more than {MAX_PARTS} parts")
