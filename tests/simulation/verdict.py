@@ -76,9 +76,8 @@ def judge(ending: Ending) -> list[Violation]:
         *_leftovers(ending),
         *(what for trial in ending.books.trials() for what in _trial(ending, trial, experiment)),
         *counters(ending.books, experiment),
-        *_best(ending, experiment),
         *_end(ending, experiment),
-        *_replay(ending, experiment),
+        *(() if ending.books.deleted_by_hand else _by_record(ending, experiment)),
     ]
     return [Violation(rule, what) for rule, what in found]
 
@@ -91,12 +90,12 @@ def canonical(books: Books) -> Json:
     best = status.pop("currentOptimalTrial", None)
     kept = {k: v for k, v in status.items() if k.startswith("trial") or k.endswith("List")}
     return {
-        "state": _shown(conditions_of(experiment)[-1]),
+        "state": [_shown(condition) for condition in conditions_of(experiment)[-1:]],
         "counts": kept,
         "progress": status.get("progress"),
         "best": best and (best["bestTrialName"], best["parameterAssignments"]),
-        "suggestion": [state_of(suggestion), suggestion["status"]["suggestionCount"]],
-        "asked": suggestion["spec"]["requests"],
+        "suggestion": [state_of(suggestion), suggestion.get("status", {}).get("suggestionCount")],
+        "asked": suggestion.get("spec", {}).get("requests"),
         "trials": [_canonical_trial(trial) for trial in books.trials()],
     }
 
@@ -112,7 +111,7 @@ def _canonical_trial(trial: Json) -> Json:
         "batch": trial["metadata"]["annotations"].get(names.ANNOTATION_BATCH),
         "parameters": assignment_of(trial["spec"]),
         "run": trial["spec"]["runSpec"],
-        "state": _shown(conditions_of(trial)[-1]),
+        "state": [_shown(condition) for condition in conditions_of(trial)[-1:]],
         "observation": {k: v for k, v in _observed(trial).items() if k != ATTEMPT_METRIC},
     }
 
@@ -143,7 +142,7 @@ def _leftovers(ending: Ending) -> _Found:
 
 
 def _observed(trial: Json) -> dict[str, tuple[str, str, str]]:
-    metrics = (trial["status"].get("observation") or {}).get("metrics") or []
+    metrics = ((trial.get("status") or {}).get("observation") or {}).get("metrics") or []
     return {m["name"]: (m["min"], m["max"], m["latest"]) for m in metrics}
 
 
@@ -161,8 +160,9 @@ def _trial(ending: Ending, trial: Json, experiment: Json) -> _Found:
         return
     if state != fate:
         yield "G3", f"{name} is {state}, its job says {fate}"
-    forgiven = min(losses, ending.lost_retries)
-    if run_of(trial).get("lost", 0) != forgiven:
+    forgiven, counted = min(losses, ending.lost_retries), run_of(trial).get("lost", 0)
+    # An attempt that is lost while it is being interrupted counts as interrupted.
+    if counted > forgiven or (counted < forgiven and not ending.was_paused):
         yield "G1", f"{name} has lost {run_of(trial)} after {losses} losses"
     if attempts != 1 + forgiven and not ending.was_paused:
         yield "G1", f"{name} is at attempt {attempts} after {losses} losses"
@@ -204,6 +204,15 @@ def counters(books: Books, experiment: Json) -> _Found:
         yield "G3", f"trials is {status.get('trials')}, there are {len(trials)}"
 
 
+def _by_record(ending: Ending, experiment: Json) -> _Found:
+    """What can be told from the trials only as long as nobody took one away."""
+    ordinals = [ordinal_of(trial) for trial in ending.books.trials()]
+    if ordinals != list(range(len(ordinals))):
+        yield "G2", f"trials have the ordinals {ordinals}"
+    yield from _best(ending, experiment)
+    yield from _replay(ending, experiment)
+
+
 def _best(ending: Ending, experiment: Json) -> _Found:
     shown = experiment["status"].get("currentOptimalTrial") or {}
     values = [
@@ -224,9 +233,6 @@ def _best(ending: Ending, experiment: Json) -> _Found:
 
 def _end(ending: Ending, experiment: Json) -> _Found:
     trials, scenario = ending.books.trials(), ending.scenario
-    ordinals = [ordinal_of(trial) for trial in trials]
-    if ordinals != list(range(len(trials))):
-        yield "G2", f"trials have the ordinals {ordinals}"
     reason = _reason(experiment)
     failed = sum(state_of(trial) in ("Failed", "MetricsUnavailable") for trial in trials)
     reached = scenario.goal is not None and any(
@@ -281,8 +287,6 @@ def _replay(ending: Ending, experiment: Json) -> _Found:
     recorded = ""
     for first in sorted(batches):
         batch = batches[first]
-        if not trials.keys() >= set(range(first)):
-            return  # a person deleted some after the end: nobody can tell them any more
         expected = propose(problem, trials, batch.first, batch.count, batch.pending, recorded)
         recorded = batch.recorded or recorded
         for ordinal, point in enumerate(expected, first):

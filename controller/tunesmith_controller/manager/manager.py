@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tunesmith_api import names
 from tunesmith_controller.experiment.reconciler import ExperimentReconciler
 from tunesmith_controller.manager.informer import Cache, Informer
 from tunesmith_controller.manager.queue import Backoff, WorkQueue
@@ -159,7 +160,7 @@ class Manager:
                     )
             if kind == "Experiment":
                 self._lanes["Suggestion"].queue.add(Key("Suggestion", namespace, name))
-                if _ended(after):
+                if _ended(after) or _paused(before) != _paused(after):
                     for trial in self._informers["Trial"].of_experiment(namespace, name):
                         self._lanes["Trial"].queue.add(
                             Key("Trial", namespace, trial["metadata"]["name"])
@@ -196,3 +197,8 @@ def _ended(experiment: Json | None) -> bool:
         return True
     conditions = (experiment.get("status") or {}).get("conditions") or [{}]
     return conditions[-1].get("type") in ("Succeeded", "Failed")
+
+
+def _paused(experiment: Json | None) -> bool:
+    annotations = (experiment or {}).get("metadata", {}).get("annotations") or {}
+    return bool(annotations.get(names.ANNOTATION_PAUSED) == "true")
