@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -34,6 +35,7 @@ from tunesmith_controller.ports import (
     WatchEvent,
 )
 from tunesmith_controller.stores.sqlite import SqliteStore
+from tunesmith_controller.stores.sqlite_rows import read_list
 
 pytestmark = pytest.mark.integration
 
@@ -443,17 +445,46 @@ def test_a_closed_store_says_so_and_ends_its_watches(path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_reading_ten_thousand_trials_by_label_does_not_read_the_others(path: Path) -> None:
-    def chosen(connection: sqlite3.Connection) -> str:
-        plan = connection.execute(
-            "EXPLAIN QUERY PLAN SELECT o.version, o.object FROM labels l0 CROSS JOIN objects o"
-            " WHERE l0.key = ? AND l0.value = ? AND l0.object_id = o.id AND o.kind = ?"
-            " ORDER BY o.namespace, o.name",
-            ("katib.kubeflow.org/experiment", "digits", "Trial"),
-        ).fetchall()
-        return "; ".join(step[3] for step in plan)
+def test_a_watcher_catches_up_with_very_many_changes_of_another_process(path: Path) -> None:
+    async def scenario(store: SqliteStore, other: SqliteStore) -> None:
+        watch = store.watch("Trial")
+        assert (await anext(watch)).change is Change.BOOKMARK
+        calls = [other.create(trial(f"t{number:04d}")) for number in range(1500)]
+        made = await asyncio.gather(*calls)
+        assert [event.object for event in await take(watch, 1500)] == made
+        made.append(await other.create(trial("later")))
+        assert (await take(watch, 1))[0].object == made[-1]
 
+    with opened(path) as store, opened(path) as other:
+        asyncio.run(scenario(store, other))
+
+
+def test_an_idle_store_with_a_watcher_costs_next_to_no_time(path: Path) -> None:
+    async def scenario(store: SqliteStore) -> float:
+        await store.create(trial("a"))
+        waiting = asyncio.create_task(take(store.watch("Trial"), 2))
+        await asyncio.sleep(0.1)
+        before = time.process_time()
+        await asyncio.sleep(0.5)
+        spent = time.process_time() - before
+        waiting.cancel()
+        return spent
+
+    with opened(path) as store:
+        assert asyncio.run(scenario(store)) < 0.05
+
+
+@pytest.mark.parametrize("labels", [{"x": "1"}, {"x": "1", "y": "2"}])
+def test_a_list_by_labels_reads_only_what_has_the_first(path: Path, labels: dict[str, str]) -> None:
+    asked: list[str] = []
     with opened(path), closing(sqlite3.connect(path)) as connection:
-        plan = chosen(connection)
-    assert "SEARCH l0 USING PRIMARY KEY (key=? AND value=?)" in plan
-    assert "SEARCH o USING INTEGER PRIMARY KEY" in plan
+        connection.set_trace_callback(asked.append)
+        read_list(connection, "Trial", None, labels)
+        connection.set_trace_callback(None)
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {asked[0]}")]
+    wanted = ["SEARCH l0 USING PRIMARY KEY (key=? AND value=?)"]
+    wanted += ["SEARCH l1 USING PRIMARY KEY (key=? AND value=? AND object_id=?)"] * (
+        len(labels) - 1
+    )
+    wanted += ["SEARCH o USING INTEGER PRIMARY KEY (rowid=?)", "USE TEMP B-TREE FOR ORDER BY"]
+    assert plan == wanted

@@ -160,7 +160,7 @@ class Ledger:
         return (
             bool(tops)
             and all(has_ended(top) for top in tops)
-            and all(has_ended(trial) and run_of(trial).get("released") for trial in books.trials())
+            and all(_is_done(trial) for trial in books.trials())
         )
 
     # ---- jobs and questions ---------------------------------------------------------------------
@@ -304,6 +304,12 @@ class Ledger:
                 self.violated("G3", f"{counter} went down to {status.get(counter, 0)}")
         if before is not None and has_ended(before) and state_of(experiment) != state_of(before):
             self.violated("G3", f"the experiment left {state_of(before)}")
+
+
+def _is_done(trial: Json) -> bool:
+    """Whether nothing more will happen to a Trial."""
+    is_going = "deletionTimestamp" in trial["metadata"]
+    return has_ended(trial) and bool(run_of(trial).get("released")) and not is_going
 
 
 def _kept(obj: Json, name: str) -> object:

@@ -76,7 +76,6 @@ def judge(ending: Ending) -> list[Violation]:
         *_leftovers(ending),
         *(what for trial in ending.books.trials() for what in _trial(ending, trial, experiment)),
         *counters(ending.books, experiment),
-        *_end(ending, experiment),
         *(() if ending.books.deleted_by_hand else _by_record(ending, experiment)),
     ]
     return [Violation(rule, what) for rule, what in found]
@@ -210,6 +209,7 @@ def _by_record(ending: Ending, experiment: Json) -> _Found:
     if ordinals != list(range(len(ordinals))):
         yield "G2", f"trials have the ordinals {ordinals}"
     yield from _best(ending, experiment)
+    yield from _end(ending, experiment)
     yield from _replay(ending, experiment)
 
 

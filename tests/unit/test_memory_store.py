@@ -14,6 +14,7 @@ from deterministic import CountingRng, TickingClock
 
 from tunesmith_controller.ports import Change, Expired, Invalid, Json, Key, WatchEvent
 from tunesmith_controller.stores.memory import MemoryStore
+from tunesmith_controller.stores.watching import Entry, History
 
 
 @pytest.fixture
@@ -187,6 +188,16 @@ def test_more_dependents_than_are_collected_at_once_all_go(store: MemoryStore) -
             await store.create(_trial(f"t{number}", owner))
         await store.delete(Key("Trial", "default", "owner"))
         assert (await store.list("Trial")).items == []
+
+    asyncio.run(scenario())
+
+
+def test_a_change_between_looking_and_waiting_is_not_slept_over() -> None:
+    async def scenario() -> None:
+        history = History(10, last=1)
+        assert history.after(1) == []
+        history.feed([Entry(2, "Trial", "default", Change.ADDED, "{}")])
+        await asyncio.wait_for(history.wait_beyond(1), 2)
 
     asyncio.run(scenario())
 

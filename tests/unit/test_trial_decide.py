@@ -70,7 +70,7 @@ def test_a_running_job_changes_nothing() -> None:
 
 def test_a_vanished_job_is_a_new_attempt_never_a_silent_second_run() -> None:
     plan = decided(given.trial(state="Running", job_uid="job-1"), job=JobAbsent())
-    assert plan.step is Step.FENCE
+    assert plan.step is None
     assert plan.status is not None and plan.status.run is not None
     assert (plan.status.run.attempt, plan.status.run.job_uid) == (2, "")
 
@@ -197,7 +197,7 @@ def test_deletion_stops_first_and_forgets_afterwards() -> None:
 def test_a_pause_records_the_next_attempt_before_it_stops_the_running_one() -> None:
     trial = given.trial(state="Running", job_uid="j")
     plan = decided(trial, job=JobPresent("j", given.job()), paused=True)
-    assert plan.step is Step.FENCE
+    assert plan.step is None
     assert plan.status is not None and plan.status.run is not None
     assert (plan.status.run.attempt, plan.status.run.lost) == (2, 0)
     interrupted = trial.with_(status=plan.status)

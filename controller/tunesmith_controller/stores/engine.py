@@ -26,7 +26,8 @@ from tunesmith_controller.ports import (
 from tunesmith_controller.stores import semantics, validity
 
 COLLECT_AT_ONCE = 500
-"""Objects collected within one call; stores with a `collect` of their own do the rest later."""
+"""Objects collected in one transaction: stores call `Engine.collect` with it after each write, so
+that small families go at once, and again as long as it says so."""
 
 _NAME_TRIES = 8
 
@@ -105,7 +106,6 @@ class Engine:
         created = semantics.created(draft, name=name, uid=self._rng.uid(), now=self._clock.now())
         stored = self._put(Change.ADDED, None, created)
         self._settle(key)
-        self._collect_some()
         return stored
 
     def update(self, obj: Json) -> Json:
@@ -122,7 +122,7 @@ class Engine:
         current, row = self._load(key)
         _check_address_kept(key, patch)
         _check_same(current, patch)
-        desired = semantics.patched(current, patch, status=status)
+        desired = semantics.merge_patch(current, patch)
         if status:
             return self._replace(current, row, semantics.with_status(current, desired))
         if not isinstance(desired.get("metadata"), dict):
@@ -133,7 +133,6 @@ class Engine:
         current, row = self._load(key)
         semantics.check_preconditions(current, uid=uid, resource_version=resource_version)
         self._begin_delete(current, row)
-        self._collect_some()
 
     def collect(self, budget: int) -> bool:
         """Settles up to `budget` objects whose owner is gone; returns whether more are waiting."""
@@ -145,9 +144,6 @@ class Engine:
                 self._settle(key)
             budget -= len(dependents)
         return self._rows.first_gone() is not None
-
-    def _collect_some(self) -> None:
-        self.collect(COLLECT_AT_ONCE)
 
     def _free_name(self, draft: Json) -> str:
         metadata = draft["metadata"]
@@ -174,13 +170,10 @@ class Engine:
         semantics.check_finalizers(current, desired)
         semantics.check_fits(row.key, text, row.text)
         if semantics.is_terminating(desired) and not semantics.finalizers_of(desired):
-            removed = self._remove(row, desired)
-            self._collect_some()
-            return removed
+            return self._remove(row, desired)
         stored = self._put(Change.MODIFIED, row, desired)
         if semantics.owner_uids(desired) != semantics.owner_uids(current):
             self._settle(row.key)
-            self._collect_some()
         return stored
 
     def _put(self, change: Change, before: Row | None, obj: Json) -> Json:

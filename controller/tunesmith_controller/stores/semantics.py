@@ -251,13 +251,6 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return result
 
 
-def patched(current: Json, patch: Json, *, status: bool) -> Json:
-    """The desired state that `patch` describes; for status, only its status counts."""
-    if status:
-        return cast(Json, merge_patch(current, {k: v for k, v in patch.items() if k == "status"}))
-    return cast(Json, merge_patch(current, _without(patch, "status")))
-
-
 def marked_for_deletion(current: Json, now: datetime) -> Json:
     deleted = {"deletionTimestamp": timestamp(now), "deletionGracePeriodSeconds": 0}
     return {**current, "metadata": {**current["metadata"], **deleted}}

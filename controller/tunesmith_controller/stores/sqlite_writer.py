@@ -98,7 +98,8 @@ class Writer:
             if live:
                 self._serve(live)
             if open_ and self._uncollected:
-                self._collect()
+                # An error goes with the future: the next write comes back to the durable queue.
+                self._serve([_Job(lambda engine: None, Future())])
         self._disconnect()
 
     def _take(self) -> tuple[list[_Job], bool]:
@@ -125,16 +126,11 @@ class Writer:
             else:
                 job.future.set_result(outcome)
 
-    def _collect(self) -> None:
-        try:
-            self._commit([lambda engine: engine.collect(COLLECT_AT_ONCE)])
-        except (PortError, sqlite3.Error):
-            # The queue of the collector is durable: the next write comes back to it.
-            self._uncollected = False
-
     def _commit(self, calls: list[Callable[[Engine], Any]]) -> list[Any]:
-        """The results or refusals of all calls, once they are on disk. Raises Unavailable."""
+        """The results or refusals of all calls, once they are on disk, and what they orphaned is
+        collected as far as one transaction should go. Raises Unavailable."""
         target = self._target
+        self._uncollected = False
         try:
             connection = self._connect()
             with transaction(connection, write=True):
@@ -163,7 +159,9 @@ class Writer:
 
 def _outcome(call: Callable[[Engine], Any], engine: Engine) -> Any:
     try:
-        return call(engine)
+        result = call(engine)
+        engine.collect(COLLECT_AT_ONCE)
+        return result
     except Unavailable:
         raise  # a damaged row, maybe found after the first write: undo the transaction
     except PortError as refused:

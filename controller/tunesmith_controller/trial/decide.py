@@ -70,7 +70,6 @@ class Step(StrEnum):
     STOP = "stop"
     STOP_EARLIER = "stop earlier"
     RELEASE = "release"
-    FENCE = "fence"
     FORGET = "forget"
 
 
@@ -213,7 +212,7 @@ def _lost(trial: Trial, reason: str, now: datetime, limits: Limits) -> Plan:
         return _end(trial, TrialState.FAILED, "TrialFailed", message, now)
     notice = Notice("Warning", "AttemptLost", f"attempt {attempt} was lost: {reason}")
     status = _with_run(trial, RunRecord(attempt=attempt + 1, lost=lost))
-    return Plan(step=Step.FENCE, status=status, notice=notice)
+    return Plan(status=status, notice=notice)
 
 
 PAUSED = "paused: nothing of this trial runs; `tunesmith run` continues the experiment"
@@ -232,7 +231,7 @@ def _paused(snapshot: Snapshot) -> Plan:
     trial, run = snapshot.trial, run_of(snapshot.trial)
     if isinstance(snapshot.job, JobPresent | JobWaiting):
         following = RunRecord(attempt=run.attempt + 1, lost=run.lost, waiting=_PAUSING)
-        return Plan(step=Step.FENCE, status=_with_run(trial, following))
+        return Plan(status=_with_run(trial, following))
     if not snapshot.earlier_over:
         return Plan(step=Step.STOP_EARLIER, again=0.5)
     if run.waiting == PAUSED:

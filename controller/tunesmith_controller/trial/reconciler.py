@@ -153,10 +153,15 @@ class TrialReconciler:
             return JobRefused(str(error))
 
     async def _end_earlier(self, trial: Trial) -> None:
-        """The job of the attempt before is gone before the next one is created."""
+        """The job of the attempt before is gone, and its rows are closed, before the next one is
+        created. Only here: until then that attempt may still turn out to be the current one."""
+        attempt = run_of(trial).attempt
+        if attempt <= 1:
+            return
         if not await self._earlier_over(trial):
             await self._do(trial, Step.STOP_EARLIER)
             raise Unavailable(f"an earlier attempt of {trial.metadata.name} is still ending")
+        await self._ports.observations.fence(trial.metadata.uid, attempt)
 
     async def _apply(self, trial: Trial, plan: Plan) -> None:
         if plan.step is not None:
@@ -177,8 +182,6 @@ class TrialReconciler:
                     await ports.workloads.stop(earlier)
             case Step.RELEASE:
                 await ports.workloads.release(run)
-            case Step.FENCE:
-                await ports.observations.fence(trial.metadata.uid, run.attempt + 1)
             case Step.FORGET:
                 await self._forget(trial)
             case Step.START:

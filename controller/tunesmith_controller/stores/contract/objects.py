@@ -357,6 +357,7 @@ class ObjectsContract(StoreCase):
             assert (await store.list(self.kind, labels={"x": "1"})).items == []
             assert names((await store.list(self.kind, labels={"x": "2"})).items) == ["a"]
             await store.delete(self.key("a"))
+            await store.create(self.given("a"))
             assert (await store.list(self.kind, labels={"x": "2"})).items == []
 
         self.run(scenario())
