@@ -27,7 +27,7 @@ from tunesmith_controller.stores import semantics, validity
 
 COLLECT_AT_ONCE = 500
 """Objects collected in one transaction: stores call `Engine.collect` with it after each write, so
-that small families go at once, and again as long as it says so."""
+that small families go at once, and again until nothing is left."""
 
 _NAME_TRIES = 8
 
@@ -134,16 +134,17 @@ class Engine:
         semantics.check_preconditions(current, uid=uid, resource_version=resource_version)
         self._begin_delete(current, row)
 
-    def collect(self, budget: int) -> bool:
-        """Settles up to `budget` objects whose owner is gone; returns whether more are waiting."""
-        while budget > 0 and (gone := self._rows.first_gone()) is not None:
-            dependents = self._rows.dependents(*gone, limit=budget)
+    def collect(self, budget: int) -> int:
+        """Settles up to `budget` objects whose owner is gone; returns how many there were."""
+        settled = 0
+        while settled < budget and (gone := self._rows.first_gone()) is not None:
+            dependents = self._rows.dependents(*gone, limit=budget - settled)
             if not dependents:
                 self._rows.drop_gone(*gone)
             for key in dependents:
                 self._settle(key)
-            budget -= len(dependents)
-        return self._rows.first_gone() is not None
+            settled += len(dependents)
+        return settled
 
     def _free_name(self, draft: Json) -> str:
         metadata = draft["metadata"]

@@ -136,7 +136,7 @@ class Writer:
             with transaction(connection, write=True):
                 rows = SqliteRows(connection, target.keep)
                 engine = Engine(rows, target.clock, target.rng)
-                outcomes = [_outcome(call, engine) for call in calls]
+                outcomes = _outcomes(calls, engine)
                 uncollected = rows.first_gone() is not None
         except sqlite3.Error as error:
             self._disconnect()
@@ -157,12 +157,16 @@ class Writer:
             self._connection = None
 
 
-def _outcome(call: Callable[[Engine], Any], engine: Engine) -> Any:
-    try:
-        result = call(engine)
-        engine.collect(COLLECT_AT_ONCE)
-        return result
-    except Unavailable:
-        raise  # a damaged row, maybe found after the first write: undo the transaction
-    except PortError as refused:
-        return refused
+def _outcomes(calls: list[Callable[[Engine], Any]], engine: Engine) -> list[Any]:
+    """All results or refusals. The whole transaction collects no more than one call would."""
+    outcomes: list[Any] = []
+    budget = COLLECT_AT_ONCE
+    for call in calls:
+        try:
+            outcomes.append(call(engine))
+        except Unavailable:
+            raise  # a damaged row, maybe found after the first write: undo the transaction
+        except PortError as refused:
+            outcomes.append(refused)
+        budget -= engine.collect(budget)
+    return outcomes
