@@ -59,7 +59,8 @@ def assert_nothing_twice_or_lost(cli: CommandLine, trials: int) -> None:
     assert len(starts) == trials
     assert set(starts.values()) == {1}
     with sqlite3.connect(f"file:{cli.home}/observations.db?mode=ro", uri=True) as database:
-        rows = database.execute("select trial_uid, count(*) from observation_rows group by 1").fetchall()
+        counted = "select trial_uid, count(*) from observation_rows group by 1"
+        rows = database.execute(counted).fetchall()
     assert [count for _, count in rows] == [3] * trials
     eventually(lambda: not cli.leftovers(), f"processes ended: {cli.leftovers()}")
 

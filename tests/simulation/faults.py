@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 from virtual_loop import SeededRng, context_listing
 
@@ -23,6 +24,7 @@ from tunesmith_controller.ports import (
     Expired,
     Key,
     ObjectStore,
+    PortError,
     Ports,
     SuggestionClient,
     TrialRun,
@@ -32,13 +34,17 @@ from tunesmith_controller.ports import (
 
 
 class Kind(StrEnum):
-    """What goes wrong. From LOSE_JOB on it happens to the world, at the moment of a call."""
+    """What goes wrong. LATE: the caller hears that it failed, and then it takes effect. OVERLAP: a
+    second controller starts while the first one goes on for some seconds. From LOSE_JOB on it
+    happens to the world, at the moment of a call."""
 
     CRASH = "crash"
     ERROR = "error"
     CONFLICT = "conflict"
     DELAY = "delay"
     DUPLICATE = "duplicate"
+    LATE = "late"
+    OVERLAP = "overlap"
     DROP = "watch drop"
     EXPIRE = "watch expired"
     LOSE_JOB = "job lost"
@@ -69,7 +75,7 @@ class Place(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault, at step `at` or at the first later one that it can happen to. `seconds` is how
-    long a delay or a pause lasts, virtually."""
+    long, virtually, a delay, a pause or an overlap lasts, and how late a late effect is."""
 
     at: int
     kind: Kind
@@ -116,7 +122,7 @@ def can_happen(fault: Fault, step: Step) -> bool:
             return step.port == "store" and step.method in _WRITES
         case Kind.DUPLICATE:
             return step.port == "suggestions"
-        case Kind.CRASH | Kind.ERROR:
+        case Kind.CRASH | Kind.ERROR | Kind.LATE | Kind.OVERLAP:
             return not step.is_told
         case _:
             return True
@@ -159,7 +165,7 @@ class FaultPlan:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What lives share. `applied` is called after every call that took effect, `happen` when a
-    fault of the world is due; `moment` names the state of the world; `latency` draws how long, in
+    fault of the world is due, `replaced` when the next life has to start; `moment` names the state of the world; `latency` draws how long, in
     seconds, a message travels."""
 
     plan: FaultPlan
@@ -167,6 +173,7 @@ class Surroundings:
     happen: Callable[[Fault], None] = lambda fault: None
     moment: Callable[[], object] = lambda: None
     latency: Callable[[], float] = lambda: 0.0
+    replaced: Callable[[], None] = lambda: None
 
 
 class Life:
@@ -175,8 +182,14 @@ class Life:
     def __init__(self, number: int, around: Surroundings) -> None:
         self.number = number
         self.is_over = asyncio.Event()
+        self.is_replaced = False
         self._around = around
         self._tasks: list[asyncio.Task[Any]] = []
+
+    @property
+    def next_is_due(self) -> bool:
+        """Whether another life has to start."""
+        return self.is_replaced or self.is_over.is_set()
 
     def ports(self, world: Ports) -> Ports:
         """The world as this life reaches it."""
@@ -232,6 +245,10 @@ class Life:
         number = len(self._around.plan.steps)
         await self._travel(fault)
         self._note(number, Place.BEFORE)
+        if fault is not None and fault.kind is Kind.LATE:
+            self._apply_late(fault, port, method, call)
+        if fault is not None and fault.kind is Kind.OVERLAP:
+            self._outlive_the_next(fault.seconds)
         if fault is not None and fault.place is Place.BEFORE:
             self._fail(fault)
         if fault is not None and fault.kind is Kind.DUPLICATE:
@@ -264,6 +281,23 @@ class Life:
         result = at_once(call())
         self._around.applied(port, method, result)
         return result
+
+    def _apply_late(
+        self, fault: Fault, port: str, method: str, call: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> NoReturn:
+        """The request arrives when its sender has given up, or is dead."""
+
+        def arrive() -> None:
+            with suppress(PortError):
+                self._apply(port, method, call)
+
+        asyncio.get_running_loop().call_later(fault.seconds, arrive)
+        raise Unavailable(f"injected: {fault}")
+
+    def _outlive_the_next(self, seconds: float) -> None:
+        self.is_replaced = True
+        self._around.replaced()
+        asyncio.get_running_loop().call_later(seconds, self.kill)
 
     def _fail(self, fault: Fault) -> None:
         """Fails the call; a delay or a duplicate does not."""

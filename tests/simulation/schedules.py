@@ -134,7 +134,7 @@ def _fault(chance: random.Random, kind: Kind, at: int) -> Fault:
             return Fault(at, kind, chance.choice(tuple(Place)))
         case Kind.ERROR:
             return Fault(at, kind, chance.choice((Place.BEFORE, Place.LOST)))
-        case Kind.DELAY | Kind.PAUSE:
+        case Kind.DELAY | Kind.PAUSE | Kind.LATE | Kind.OVERLAP:
             return Fault(at, kind, seconds=chance.choice((0.1, 1.0, 8.0)))
         case _:
             return Fault(at, kind)

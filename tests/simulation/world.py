@@ -143,6 +143,7 @@ class _World:
         self._effects = 0
         self._was_paused = False
         self._by_hand = 0
+        self._overlapping: list[Life] = []
         self._ended_at = 0.0
 
     def _durable(self) -> Ports:
@@ -164,7 +165,9 @@ class _World:
         at_once(self._store.create(self._scenario.experiment()))
         with _errors_logged(self._violated):
             while not await self._one_life():
-                await asyncio.sleep(RESTART_S)
+                pass
+            for life in self._overlapping:
+                await self._end(life)
         self._conclude()
         return Report(
             violations=tuple(self._ledger.violations),
@@ -183,10 +186,18 @@ class _World:
         main = life.start(self._setting.controller(life.ports(ports)))
         main.add_done_callback(lambda _: self._news.set())
         is_done = await self._follow(life, main)
+        if is_done or not life.is_replaced:
+            await self._end(life)
+        else:
+            self._overlapping.append(life)
+        if not is_done and not life.is_replaced:
+            await asyncio.sleep(RESTART_S)
+        return is_done
+
+    async def _end(self, life: Life) -> None:
         life.kill()
         for task in await life.ended():
             self._violated("G10", f"a task survives its cancellation: {task}")
-        return is_done
 
     def _around(self) -> Surroundings:
         seed = self._setting.seed
@@ -194,6 +205,7 @@ class _World:
             plan=self._plan,
             applied=self._applied,
             happen=self._happen,
+            replaced=self._news.set,
             moment=lambda: (self._effects, asyncio.get_running_loop().time()),
             latency=(lambda: 0.0) if seed is None else random_latency(f"{seed} {self._lives}"),
         )
@@ -203,10 +215,10 @@ class _World:
         while not self._ledger.violations:
             if main.done() and not life.is_over.is_set():
                 self._violated("G10", f"the controller ended by itself: {main}")
-            elif life.is_over.is_set():
+            elif life.next_is_due:
                 return False
             elif self._settled():
-                return await self._stays_quiet(main)
+                return await self._stays_quiet(life)
             else:
                 await self._wait(DEADLINE_S)
         return True
@@ -222,15 +234,22 @@ class _World:
             self._violated("G5", f"not ended after {deadline} s: {states}; tasks: {tasks}")
         self._news.clear()
 
-    async def _stays_quiet(self, main: asyncio.Task[None]) -> bool:
+    async def _stays_quiet(self, life: Life) -> bool:
         """Whether the controller lives on for a while; it may write nothing then."""
         writes = self._ledger.books.writes - self._by_hand
         self._ended_at = self._ended_at or asyncio.get_running_loop().time()
-        await asyncio.wait({main}, timeout=QUIET_S)
+        self._news.clear()
+        try:
+            async with asyncio.timeout(QUIET_S):
+                while not life.next_is_due:
+                    await self._news.wait()
+                    self._news.clear()
+        except TimeoutError:
+            pass
         self._ledger.catch_up()
         if self._ledger.books.writes - self._by_hand != writes:
             self._violated("G10", "something was written after the end")
-        return not main.done()
+        return not life.next_is_due
 
     def _settled(self) -> bool:
         """Whether all has ended and the experiment says so."""
