@@ -165,8 +165,8 @@ class FaultPlan:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What lives share. `applied` is called after every call that took effect, `happen` when a
-    fault of the world is due, `replaced` when the next life has to start; `moment` names the state of the world; `latency` draws how long, in
-    seconds, a message travels."""
+    fault of the world is due, `replaced` when the next life has to start; `moment` names the state
+    of the world; `latency` draws how long, in seconds, a message travels."""
 
     plan: FaultPlan
     applied: Callable[[str, str, Any], None] = lambda port, method, result: None

@@ -119,6 +119,7 @@ class Books:
     assigned: dict[int, tuple[str, dict[str, str]]] = field(default_factory=dict)
     starts: set[tuple[str, int]] = field(default_factory=set)
     deleted_by_hand: set[int] = field(default_factory=set)
+    had_two_controllers: bool = False
     writes: int = 0
 
     def of_kind(self, kind: str) -> list[Json]:
@@ -297,11 +298,13 @@ class Ledger:
             self.violated("G2", f"the assignment of ordinal {ordinal} was changed")
 
     def _check_experiment(self, before: Json | None, experiment: Json) -> None:
+        """Counters go up; but one of two controllers may be behind, and people may take away."""
         status = experiment.get("status") or {}
         old = {} if before is None else (before.get("status") or {})
         for counter in ("trialsSucceeded", "trialsFailed", "trialMetricsUnavailable"):
             fewer = status.get(counter, 0) < old.get(counter, 0)
-            if fewer and not self.books.deleted_by_hand:
+            excused = self.books.deleted_by_hand or self.books.had_two_controllers
+            if fewer and not excused:
                 self.violated("G3", f"{counter} went down to {status.get(counter, 0)}")
         if before is not None and has_ended(before) and state_of(experiment) != state_of(before):
             self.violated("G3", f"the experiment left {state_of(before)}")

@@ -75,13 +75,13 @@ def _late(setting: Setting, report: Report) -> list[Violation]:
 
 def has_one_ending(setting: Setting) -> bool:
     """Whether faults may not change anything at the end: one trial at a time, a seed that is not
-    drawn, no trial that a person takes away, none that loses its job too often."""
+    drawn, one controller, no trial that a person takes away, none that loses its job too often."""
     kinds = [fault.kind for fault in setting.faults]
     losses = kinds.count(Kind.LOSE_JOB) + kinds.count(Kind.VANISH_JOB)
     return (
         setting.scenario.parallel == 1
         and setting.scenario.random_state is not None
-        and Kind.DELETE_TRIAL not in kinds
+        and not {Kind.DELETE_TRIAL, Kind.OVERLAP}.intersection(kinds)
         and losses <= SETTINGS.lost_retries
     )
 

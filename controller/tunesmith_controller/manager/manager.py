@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from tunesmith_api import names
@@ -53,7 +53,6 @@ class Reconciler(Protocol):
 class _Lane:
     queue: WorkQueue
     reconciler: Reconciler
-    quarantined: set[tuple[Key, str]] = field(default_factory=set)
 
 
 class Manager:
@@ -135,6 +134,10 @@ class Manager:
         except ValueError as error:
             # An object nobody can read (pydantic, enums): set aside until it changes.
             self._tell(key, "Quarantined", str(error))
+        except Exception as error:  # noqa: BLE001 - one object may not stop the others
+            _log.exception("%s: reconcile failed", key)
+            self._tell(key, "ReconcileError", f"a defect: {type(error).__name__}: {error}")
+            lane.queue.failed(key)
         else:
             lane.queue.succeeded(key)
             if again is not None:
