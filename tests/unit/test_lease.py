@@ -27,6 +27,8 @@ def test_it_names_its_holder(tmp_path: Path) -> None:
     assert lease.holder() is None
     lease.try_acquire()
     assert FileLease(tmp_path / "lock").holder() == os.getpid()
+    lease.release()
+    assert FileLease(tmp_path / "lock").holder() is None
 
 
 def test_a_killed_holder_leaves_it_free(tmp_path: Path) -> None:

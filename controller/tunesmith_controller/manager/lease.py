@@ -46,9 +46,17 @@ class FileLease:
             self._descriptor = None
 
     def holder(self) -> int | None:
-        """The pid that the file names, None when it names none."""
+        """The pid of the process that holds it now, None when nobody does."""
         try:
-            text = self._path.read_text().strip()
-        except OSError:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
             return None
-        return int(text) if text.isdecimal() else None
+        try:
+            # A shared lock is refused exactly while somebody holds the exclusive one.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.pread(descriptor, 32, 0).decode().strip()
+            return int(text) if text.isdecimal() else None
+        finally:
+            os.close(descriptor)
+        return None
