@@ -32,6 +32,8 @@ _WEIGHTS: Final = {
     Kind.CONFLICT: 4,
     Kind.DELAY: 4,
     Kind.DUPLICATE: 2,
+    Kind.LATE: 2,
+    Kind.OVERLAP: 1,
     Kind.DROP: 3,
     Kind.EXPIRE: 2,
     Kind.LOSE_JOB: 2,
