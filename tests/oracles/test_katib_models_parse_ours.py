@@ -3,22 +3,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 import pytest
 import written
+from command_line import CommandLine
 
 from tunesmith_api.defaulting import default
 from tunesmith_api.resources import Experiment, Node, Suggestion, Trial
+from tunesmith_controller.embedded import LocalPlane
 
 pytestmark = pytest.mark.oracle
 
@@ -162,25 +165,47 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, json.dumps(tree)
 
 
-def test_every_katib_field_survives_katibs_models(katib_python: Path) -> None:
-    ours = [node.json() for node in OBJECTS.values()]
-    lines = "".join(json.dumps(given) + "\n" for given in ours)
-
+def kept_by_katib(python: Path, ours: Sequence[Any]) -> list[Any]:
+    """The objects as Katib's models give them back."""
     done = subprocess.run(
-        [katib_python, "-I", SCRIPT],
-        input=lines,
+        [python, "-I", SCRIPT],
+        input="".join(json.dumps(given) + "\n" for given in ours),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-
     assert done.returncode == 0, done.stderr[-3000:]
-    kept = [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def lost_fields(given: Any, found: Any) -> list[tuple[str, str]]:
+    """Katib's fields of ours that its models dropped or changed."""
+    return sorted(dict(leaves(katibs_part(given))).items() - dict(leaves(found)).items())
+
+
+def test_every_katib_field_survives_katibs_models(katib_python: Path) -> None:
+    ours = [node.json() for node in OBJECTS.values()]
+    kept = kept_by_katib(katib_python, ours)
     assert len(kept) == len(ours)
     for name, given, found in zip(OBJECTS, ours, kept, strict=True):
-        lost = dict(leaves(katibs_part(given))).items() - dict(leaves(found)).items()
-        assert not lost, (name, sorted(lost))
+        assert not lost_fields(given, found), name
+
+
+def test_the_objects_of_a_real_run_survive_them_too(katib_python: Path, tmp_path: Path) -> None:
+    cli = CommandLine(tmp_path, tmp_path / "home")
+    cli.experiment("real", ["sh", "-c", "echo loss=0.5"])
+    assert cli.run("run", "real.yaml").returncode == 0
+    ours = asyncio.run(stored_objects(cli.home))
+    assert [given["kind"] for given in ours] == ["Experiment", "Suggestion", *["Trial"] * 4]
+    for given, found in zip(ours, kept_by_katib(katib_python, ours), strict=True):
+        assert not lost_fields(given, found), given["kind"]
+
+
+async def stored_objects(home: Path) -> list[Any]:
+    async with LocalPlane.open(home) as plane:
+        kinds = ("Experiment", "Suggestion", "Trial")
+        return [obj for kind in kinds for obj in (await plane.store.list(kind)).items]
 
 
 @pytest.mark.parametrize("model", [Experiment, Trial, Suggestion])
