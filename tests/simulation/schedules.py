@@ -127,6 +127,9 @@ def _faults(chance: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
     weights = [_WEIGHTS[kind] for kind in kinds]
     steps = STEPS_BEFORE + STEPS_A_TRIAL * scenario.trials
     drawn = chance.choices(kinds, weights, k=chance.randint(1, 14))
+    if {Kind.LATE, Kind.OVERLAP}.intersection(drawn):
+        # A start that is under way while its job vanishes without a trace is no second decision.
+        drawn = [kind for kind in drawn if kind is not Kind.VANISH_JOB]
     return tuple(_fault(chance, kind, chance.randint(1, steps)) for kind in drawn)
 
 

@@ -69,7 +69,7 @@ Tamper = Callable[[Ports], Ports]
 _SWALLOWED: Final = frozenset({"Quarantined", "ReconcileError", "NameConflict"})
 """Events by which a controller tells people about its own defects."""
 
-_READS: Final = frozenset(
+READS: Final = frozenset(
     {
         ("store", "get"),
         ("store", "list"),
@@ -135,7 +135,10 @@ class _World:
         self._events = RememberedEvents()
         # The one look behind a port: the store's own history, where nothing can be missed.
         history = self._store._history
-        self._ledger = Ledger(history, self._scenario, lambda: len(self._plan.steps))
+        late_words = any(f.kind in (Kind.LATE, Kind.OVERLAP) for f in setting.faults)
+        self._ledger = Ledger(
+            history, self._scenario, lambda: len(self._plan.steps), late_words=late_words
+        )
         self._ports = setting.tamper(self._durable())
         self._losses: Counter[str] = Counter()
         self._news = asyncio.Event()
@@ -205,7 +208,7 @@ class _World:
             plan=self._plan,
             applied=self._applied,
             happen=self._happen,
-            replaced=self._replaced,
+            replaced=self._news.set,
             moment=lambda: (self._effects, asyncio.get_running_loop().time()),
             latency=(lambda: 0.0) if seed is None else random_latency(f"{seed} {self._lives}"),
         )
@@ -248,7 +251,7 @@ class _World:
             pass
         self._ledger.catch_up()
         wrote = self._ledger.books.writes - self._by_hand != writes
-        if wrote and not self._ledger.books.had_two_controllers:
+        if wrote and not self._ledger.late_words:
             self._violated("G10", "something was written after the end")
         return not life.next_is_due
 
@@ -264,7 +267,7 @@ class _World:
     # ---- what calls do to the world -------------------------------------------------------------
 
     def _applied(self, port: str, method: str, result: Any) -> None:
-        self._effects += (port, method) not in _READS
+        self._effects += (port, method) not in READS
         self._ledger.catch_up()
         if self._ledger.violations or self._settled():
             self._news.set()
@@ -282,10 +285,6 @@ class _World:
             case Kind.DELETE_TRIAL:
                 self._delete_trial(fault.at)
         self._ledger.catch_up()
-
-    def _replaced(self) -> None:
-        self._ledger.books.had_two_controllers = True
-        self._news.set()
 
     def _pause(self, value: str | None) -> None:
         patch = {"metadata": {"annotations": {names.ANNOTATION_PAUSED: value}}}
@@ -320,6 +319,9 @@ class _World:
     def _script(self, run: TrialRun) -> tuple[float, int]:
         """A job: prints in two halves, then ends."""
         self._ledger.job_started(run)
+        for uid, attempt in self._workloads.active():
+            if uid == run.trial_uid and attempt != run.attempt:
+                self._violated("G1", f"{run.trial.name}: attempt {attempt} still runs")
         ordinal = ordinal_of(run)
         parameters, seconds = parameters_of(run), duration(ordinal)
         rows = self._scenario.rows(ordinal, parameters, run.attempt)
@@ -388,6 +390,10 @@ class Interview:
         self._service = service
         self._violated = violated
         self._asked: dict[str, tuple[Ask, Suggested | SearchEnded]] = {}
+
+    def unchecked(self) -> SuggestionClient:
+        """The service itself, for bugs that are to be found by others."""
+        return self._service
 
     async def validate(self, endpoint: Endpoint, problem: Problem) -> Sequence[str]:
         return await self._service.validate(endpoint, problem)
