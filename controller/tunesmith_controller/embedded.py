@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One machine's control plane: the adapters below one state directory, put together.
+"""One machine's control plane: what is kept below one state directory, and who may control it.
 
 Any number of processes may open it to read and write objects; the one that holds the lease runs
 the manager, with the suggestion service as its child and a supervised process per trial.
@@ -14,29 +14,19 @@ the manager, with the suggestion service as its child and a supervised process p
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_api.errors import Unavailable
 from tunesmith_controller.admission import local
 from tunesmith_controller.clock import SystemClock, SystemRng
-from tunesmith_controller.events import LoggedEvents
-from tunesmith_controller.hosts.grpc_suggestions import GrpcSuggestionClient
-from tunesmith_controller.hosts.process_host import ProcessAlgorithmHost
 from tunesmith_controller.manager.lease import FileLease
-from tunesmith_controller.manager.manager import Manager, ManagerSettings
-from tunesmith_controller.ports import Json, ObservationLog, Ports
+from tunesmith_controller.ports import Json
 from tunesmith_controller.stores.sqlite import SqliteStore
-from tunesmith_controller.workloads.collected import CollectedWorkloads
-from tunesmith_controller.workloads.process import ProcessSettings, ProcessWorkloads
-from tunesmith_metrics_collector.fleet import CollectorFleet
-from tunesmith_observation.sql import SqlObservationLog
-
-_log = logging.getLogger(__name__)
+from tunesmith_controller.workloads.attempt_folder import AttemptFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +34,28 @@ class LocalSettings:
     """cpus: what trials may use together, None for all of this machine's."""
 
     cpus: float | None = None
-    manager: ManagerSettings = field(default_factory=ManagerSettings)
-    processes: ProcessSettings = field(default_factory=ProcessSettings)
 
 
 class LocalPlane:
     """The durable parts of one state directory, and the controller over them."""
 
-    def __init__(
-        self,
-        home: Path,
-        settings: LocalSettings,
-        store: SqliteStore,
-        observations: ObservationLog,
-    ) -> None:
+    def __init__(self, home: Path, settings: LocalSettings, store: SqliteStore) -> None:
         self.home = home
         self.store = store
-        self.observations = observations
         self.lease = FileLease(home / "controller.lock")
         self._settings = settings
-        self._clock = SystemClock()
-        self._rng = SystemRng()
 
     @classmethod
     @asynccontextmanager
     async def open(
         cls, home: Path, settings: LocalSettings | None = None
     ) -> AsyncIterator[LocalPlane]:
-        """Opens, creating the directory (mode 0700) and databases on first use. Raises
+        """Opens, creating the directory (mode 0700) and the objects on first use. Raises
         Unavailable, OSError."""
         _private(home)
-        clock, rng = SystemClock(), SystemRng()
-        store = SqliteStore(home / "objects.db", clock, rng)
+        store = SqliteStore(home / "objects.db", SystemClock(), SystemRng())
         try:
-            database = home / "observations.db"
-            log = await asyncio.to_thread(SqlObservationLog.open, f"sqlite:///{database}")
-            try:
-                yield cls(home, settings or LocalSettings(), store, log)
-            finally:
-                await log.aclose()
+            yield cls(home, settings or LocalSettings(), store)
         finally:
             await asyncio.to_thread(store.close)
 
@@ -95,10 +68,15 @@ class LocalPlane:
         return await self.store.create(self.admit(experiment))
 
     def output_path(self, trial_uid: str, attempt: int) -> Path:
-        return self._processes(lambda sentence: None).output_path(trial_uid, attempt)
+        """What an attempt printed; the file is there once it has started."""
+        return self._attempt(trial_uid, attempt).output
 
     def metrics_path(self, trial_uid: str, attempt: int) -> Path:
-        return self._processes(lambda sentence: None).metrics_path(trial_uid, attempt)
+        """What an attempt reported by `tunesmith.report`; there once it has."""
+        return self._attempt(trial_uid, attempt).metrics
+
+    def _attempt(self, trial_uid: str, attempt: int) -> AttemptFolder:
+        return AttemptFolder(self.home / "trials" / trial_uid / str(attempt))
 
     async def control(self, *, notice: Callable[[str], None] = lambda sentence: None) -> None:
         """Waits for the lease, then runs the manager until cancelled.
@@ -108,46 +86,14 @@ class LocalPlane:
         """
         await self.lease.acquire()
         try:
-            await self._control(notice)
+            # Loaded here: commands that only look at objects start several times faster.
+            from tunesmith_controller import local_control  # noqa: PLC0415
+
+            await local_control.control(
+                self.home, self.store, cpus=self._settings.cpus, notice=notice
+            )
         finally:
             self.lease.release()
-
-    async def _control(self, notice: Callable[[str], None]) -> None:
-        services = self.home / "services"
-        _private(services)
-        host = ProcessAlgorithmHost(services, services / "suggestion.log")
-        client = GrpcSuggestionClient()
-        fleet = CollectorFleet(self.observations)
-        processes = self._processes(notice)
-        ports = Ports(
-            store=self.store,
-            workloads=CollectedWorkloads(processes, fleet),
-            host=host,
-            suggestions=client,
-            observations=self.observations,
-            clock=self._clock,
-            rng=self._rng,
-            events=LoggedEvents(),
-        )
-        try:
-            await Manager(ports, self._settings.manager).run()
-        finally:
-            await fleet.aclose()
-            await client.close()
-            await host.aclose()
-
-    def _processes(self, notice: Callable[[str], None]) -> ProcessWorkloads:
-        settings = self._settings.processes
-        if self._settings.cpus is not None:
-            settings = ProcessSettings(
-                cpus=self._settings.cpus,
-                grace=settings.grace,
-                leftover=settings.leftover,
-                poll=settings.poll,
-            )
-        return ProcessWorkloads(
-            self.home / "trials", clock=self._clock, settings=settings, notice=notice
-        )
 
 
 def _private(folder: Path) -> None:

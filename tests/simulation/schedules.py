@@ -128,8 +128,8 @@ def _faults(chance: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
     steps = STEPS_BEFORE + STEPS_A_TRIAL * scenario.trials
     drawn = chance.choices(kinds, weights, k=chance.randint(1, 14))
     if {Kind.LATE, Kind.OVERLAP}.intersection(drawn):
-        # A start that is under way while its job vanishes without a trace is no second decision.
-        drawn = [kind for kind in drawn if kind is not Kind.VANISH_JOB]
+        # A start that is long under way when its job is gone without a trace is not held back.
+        drawn = [kind for kind in drawn if kind not in (Kind.VANISH_JOB, Kind.DELETE_TRIAL)]
     return tuple(_fault(chance, kind, chance.randint(1, steps)) for kind in drawn)
 
 

@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from faults import Fault, FaultPlan, Kind, Life, Place, Surroundings, at_once
+from faults import Fault, FaultPlan, Kind, Place
 from in_process_suggestions import InProcessSuggestions, StaticHost
+from lives import Life, Surroundings, at_once
 from memory_observations import MemoryObservationLog
 from scripted_workloads import ScriptedWorkloads
 from virtual_loop import SeededRng, VirtualClock, run

@@ -3,25 +3,24 @@
 
 `simulate(scenario, faults)` runs one experiment to its end and returns a `Report`. What survives a
 crash is here: objects, rows, jobs, the suggestion service. A controller is only its tasks and its
-connections, see `faults.Life`.
+connections, see `lives.Life`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sensitive
 import verdict
-from faults import Fault, FaultPlan, Kind, Life, Surroundings, at_once, random_latency
+from faults import Fault, FaultPlan, Kind
 from in_process_suggestions import InProcessSuggestions, StaticHost
 from invariants import Ledger, Violation, has_ended, run_of
 from invariants import ordinal_of as number_of
+from lives import Life, Surroundings, at_once, random_latency
 from memory_observations import MemoryObservationLog
 from scenarios import (
     NAME,
@@ -34,21 +33,16 @@ from scenarios import (
 )
 from scripted_workloads import ScriptedWorkloads
 from virtual_loop import SeededRng, VirtualClock, describe_tasks, run
+from witnesses import Interview, errors_logged
 
 from tunesmith_api import names
 from tunesmith_api.observations import ObservationLog, SourceKey, SourceNotes
 from tunesmith_api.observations import Report as Rows
-from tunesmith_api.problem import Problem
 from tunesmith_controller.events import RememberedEvents
 from tunesmith_controller.manager.manager import Manager, ManagerSettings
 from tunesmith_controller.ports import (
-    Ask,
-    Endpoint,
     Key,
     Ports,
-    SearchEnded,
-    Suggested,
-    SuggestionClient,
     TrialRun,
 )
 from tunesmith_controller.stores.memory import MemoryStore
@@ -62,6 +56,9 @@ DEADLINE_S: Final = 1800.0
 """Virtual seconds after which an experiment that has not ended is stuck."""
 QUIET_S: Final = SETTINGS.resync_s * 1.2
 """How long nothing may be written once everything has ended."""
+
+_LATE_WORDS: Final = frozenset({Kind.LATE, Kind.OVERLAP, Kind.DELETE_ALL})
+"""After these, a call may arrive that was decided before."""
 
 Controller = Callable[[Ports], Coroutine[Any, Any, None]]
 Tamper = Callable[[Ports], Ports]
@@ -135,7 +132,7 @@ class _World:
         self._events = RememberedEvents()
         # The one look behind a port: the store's own history, where nothing can be missed.
         history = self._store._history
-        late_words = any(f.kind in (Kind.LATE, Kind.OVERLAP) for f in setting.faults)
+        late_words = any(f.kind in _LATE_WORDS for f in setting.faults)
         self._ledger = Ledger(
             history, self._scenario, lambda: len(self._plan.steps), late_words=late_words
         )
@@ -145,6 +142,7 @@ class _World:
         self._lives = 0
         self._effects = 0
         self._was_paused = False
+        self._is_deleted = False
         self._by_hand = 0
         self._overlapping: list[Life] = []
         self._ended_at = 0.0
@@ -166,7 +164,7 @@ class _World:
     async def live(self) -> Report:
         asyncio.get_running_loop().set_exception_handler(self._escaped)
         at_once(self._store.create(self._scenario.experiment()))
-        with _errors_logged(self._violated):
+        with errors_logged(self._violated):
             while not await self._one_life():
                 pass
             for life in self._overlapping:
@@ -256,7 +254,9 @@ class _World:
         return not life.next_is_due
 
     def _settled(self) -> bool:
-        """Whether all has ended and the experiment says so."""
+        """Whether all has ended and the experiment says so, or everything is gone."""
+        if self._is_deleted:
+            return not self._ledger.books.objects
         if not self._ledger.settled():
             return False
         books = self._ledger.books
@@ -284,6 +284,9 @@ class _World:
                 asyncio.get_running_loop().call_later(fault.seconds, self._pause, None)
             case Kind.DELETE_TRIAL:
                 self._delete_trial(fault.at)
+            case Kind.DELETE_ALL:
+                self._is_deleted = True
+                at_once(self._store.delete(Key("Experiment", NAMESPACE, NAME)))
         self._ledger.catch_up()
 
     def _pause(self, value: str | None) -> None:
@@ -306,7 +309,7 @@ class _World:
     def _lose(self, kind: Kind) -> None:
         """The oldest job is lost; or is gone without a trace, once it is on record."""
         for uid, attempt in self._workloads.active():
-            recorded = run_of(self._ledger.books.objects[uid])
+            recorded = run_of(self._ledger.books.objects.get(uid, {}))
             if kind is Kind.LOSE_JOB:
                 self._workloads.lose(uid, attempt)
             elif recorded.get("jobUID") and recorded.get("attempt") == attempt:
@@ -332,6 +335,9 @@ class _World:
         return seconds, self._scenario.exit_code(ordinal)
 
     def _print(self, run: TrialRun, rows: Sequence[Any], ended: bool) -> None:
+        """A collector goes on when its job is lost, and ends when it is stopped."""
+        if (run.trial_uid, run.attempt) in self._workloads.stops:
+            return
         log: ObservationLog = self._ports.observations
         at_once(
             log.append(
@@ -353,7 +359,9 @@ class _World:
         for told in self._events.told:
             if told.reason in _SWALLOWED:
                 self._violated("G10", f"{told.about} {told.reason}: {told.message}")
-        if self._ledger.violations:
+        if self._is_deleted:
+            self._check_nothing_is_left()
+        if self._ledger.violations or self._is_deleted:
             return
         ending = verdict.Ending(
             self._scenario,
@@ -364,6 +372,16 @@ class _World:
             self._was_paused,
         )
         self._ledger.violations.extend(verdict.judge(ending))
+
+    def _check_nothing_is_left(self) -> None:
+        """G16: no job, no output, no row."""
+        for uid, attempt in self._ledger.books.starts:
+            if (uid, attempt) in self._workloads.active():
+                self._violated("G16", f"attempt {attempt} of trial {uid} still runs")
+            if uid not in self._workloads.removed:
+                self._violated("G16", f"the output of trial {uid} is kept")
+            if at_once(self._ports.observations.rows(uid, attempt)):
+                self._violated("G16", f"rows of trial {uid} are kept")
 
     def _violated(self, rule: str, what: str) -> None:
         self._ledger.violated(rule, what)
@@ -380,52 +398,3 @@ def _states(ledger: Ledger) -> dict[str, str]:
         )
         for obj in ledger.books.objects.values()
     }
-
-
-class Interview:
-    """The suggestion service, and who asked it what: one request id has one question and one
-    answer for ever (G9)."""
-
-    def __init__(self, service: SuggestionClient, violated: Callable[[str, str], None]) -> None:
-        self._service = service
-        self._violated = violated
-        self._asked: dict[str, tuple[Ask, Suggested | SearchEnded]] = {}
-
-    def unchecked(self) -> SuggestionClient:
-        """The service itself, for bugs that are to be found by others."""
-        return self._service
-
-    async def validate(self, endpoint: Endpoint, problem: Problem) -> Sequence[str]:
-        return await self._service.validate(endpoint, problem)
-
-    async def suggest(self, endpoint: Endpoint, ask: Ask) -> Suggested | SearchEnded:
-        answer = await self._service.suggest(endpoint, ask)
-        known = self._asked.setdefault(ask.request_id, (ask, answer))
-        if known[0] != ask:
-            self._violated("G9", f"{ask.request_id} was asked as {known[0]} and as {ask}")
-        elif known[1] != answer:
-            self._violated("G9", f"{ask} was answered with {known[1]} and with {answer}")
-        return answer
-
-
-class _Errors(logging.Handler):
-    def __init__(self, violated: Callable[[str, str], None]) -> None:
-        super().__init__(logging.ERROR)
-        self._violated = violated
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._violated("G10", f"logged as an error: {self.format(record)}")
-
-
-@contextmanager
-def _errors_logged(violated: Callable[[str, str], None]) -> Iterator[None]:
-    handler = _Errors(violated)
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-
-
-def summary(violations: Collection[Violation]) -> str:
-    return "\n".join(str(violation) for violation in violations)

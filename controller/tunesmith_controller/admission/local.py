@@ -12,7 +12,6 @@ from tunesmith_api.defaulting import default
 from tunesmith_api.validation import FieldError, unsupported, validate
 from tunesmith_controller.ports import Json
 from tunesmith_controller.trial import gjson
-from tunesmith_suggestion.registry import Registry
 
 
 class Refused(Exception):
@@ -25,6 +24,9 @@ class Refused(Exception):
 
 def admit(experiment: Json) -> Json:
     """The Experiment as it will be stored, with every default. Raises Refused."""
+    # Loaded here: NumPy costs more than the whole check.
+    from tunesmith_suggestion.registry import Registry  # noqa: PLC0415
+
     defaulted = default(experiment)
     errors = validate(defaulted, algorithms=Registry().names(), check_condition=gjson.check)
     if not errors:

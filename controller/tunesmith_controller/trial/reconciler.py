@@ -188,8 +188,10 @@ class TrialReconciler:
                 pass
 
     async def _forget(self, trial: Trial) -> None:
-        """Rows, output, then the finalizer: a crash in between repeats it."""
+        """Rows, output, then the finalizer: a crash in between repeats it. The fence keeps rows
+        out that a collector still holds."""
         uid = trial.metadata.uid
+        await self._ports.observations.fence(uid, run_of(trial).attempt + 1)
         await self._ports.observations.delete(uid)
         await self._ports.workloads.remove(uid)
         self._ended_since.pop(uid, None)
