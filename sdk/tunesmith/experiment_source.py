@@ -45,13 +45,17 @@ class LoadedSource:
         return Fault(error.field, error.message, error.hint, self.line_of(error))
 
     def annotated(self) -> Json:
-        """The object to submit: with the folder, the PATH and the digest of its spec."""
+        """The object to submit: with the folder, the PATH and the digest of its spec. Raises
+        InvalidExperiment."""
+        digest = spec_digest(self.admit())
         experiment = copy.deepcopy(self.experiment)
-        annotations = experiment["metadata"].setdefault("annotations", {}) or {}
-        annotations[names.ANNOTATION_FOLDER] = str(self.folder)
-        annotations[names.ANNOTATION_PATH] = submitter_path()
-        annotations[names.ANNOTATION_SPEC_DIGEST] = spec_digest(self.admit())
-        experiment["metadata"]["annotations"] = annotations
+        metadata = experiment["metadata"]
+        metadata["annotations"] = {
+            **(metadata.get("annotations") or {}),
+            names.ANNOTATION_FOLDER: str(self.folder),
+            names.ANNOTATION_PATH: submitter_path(),
+            names.ANNOTATION_SPEC_DIGEST: digest,
+        }
         return experiment
 
 
