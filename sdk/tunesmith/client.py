@@ -181,6 +181,8 @@ class Client:
         """
         loaded = experiment_source.load(source, self._forced_namespace(), self.namespace)
         loaded.admit()
+        for warning in loaded.warnings():
+            notice(warning_sentence(loaded.name, warning))
 
         async def ran(plane: LocalPlane) -> following.RunResult:
             request = following.RunRequest(
@@ -268,6 +270,13 @@ class Client:
             return found is None or trial_view(Trial.parse(found)).is_over
 
         return self._call(over)
+
+
+def warning_sentence(source: str, warning: Fault) -> str:
+    """One line for a person: place, field, what deserves a look."""
+    place = f"{source}:{warning.line}" if warning.line else source
+    hint = f" ({warning.hint})" if warning.hint else ""
+    return f"{place}: {warning.field}: {warning.message}{hint}"
 
 
 async def _trials(plane: LocalPlane, experiment: Experiment) -> list[Trial]:

@@ -154,9 +154,10 @@ def test_every_broken_parameter_is_named_with_its_line(cli: CommandLine) -> None
 
 def test_unknown_fields_are_warned_of_and_kept(cli: CommandLine) -> None:
     path = cli.experiment("odd", ["python3", "-c", "print('loss=1')"], paralelTrialCount=9)
-    done = cli.run("validate", str(path))
-    assert done.returncode == 0
-    assert "paralelTrialCount" in done.stdout + done.stderr
+    for verb in ("validate", "run"):
+        done = cli.run(verb, str(path))
+        assert done.returncode == 0
+        assert "paralelTrialCount" in done.stdout + done.stderr
 
 
 def test_a_missing_file_and_a_missing_name_say_so(cli: CommandLine) -> None:
