@@ -13,6 +13,7 @@ from typing import Any, Final
 from tunesmith_api import kinds
 from tunesmith_api.defaulting import default, listed_distribution
 from tunesmith_api.field_errors import FieldError, Path, clipped, did_you_mean, shown
+from tunesmith_api.metrics import has_findable_name
 from tunesmith_api.problems import space_of
 from tunesmith_api.reading import Spelling, foreign_keys, known_keys, read
 from tunesmith_api.resources import Experiment, Json, Metadata
@@ -29,7 +30,8 @@ def warnings(experiment: Json) -> list[FieldError]:
     reading = read(default(experiment))
     parsed = reading.experiment
     if parsed is not None and not reading.errors:
-        found += [*_unused_parameters(parsed), *_budget(parsed), *_elsewhere(parsed)]
+        found += [*_hidden_metrics(parsed), *_unused_parameters(parsed)]
+        found += [*_budget(parsed), *_elsewhere(parsed)]
     return [clipped(warning) for warning in found]
 
 
@@ -65,6 +67,26 @@ def _listed_distributions(experiment: Any) -> Iterator[FieldError]:
             yield FieldError(
                 ("spec", "parameters", index, "feasibleSpace", "distribution"),
                 "holds the list of values; it is read as `list`",
+            )
+
+
+def _hidden_metrics(experiment: Experiment) -> Iterator[FieldError]:
+    """`val/loss=0.3`, of which the default filter sees `loss`."""
+    objective, collecting = experiment.spec.objective, experiment.spec.metrics_collector_spec
+    source = collecting.source if collecting else None
+    if objective is None or (source and source.filter and source.filter.metrics_format):
+        return
+    path: Path = ("spec", "objective")
+    places = [((*path, "objectiveMetricName"), objective.objective_metric_name)]
+    for index, name in enumerate(objective.additional_metric_names):
+        places.append(((*path, "additionalMetricNames", index), name))
+    for place, name in places:
+        if name and not has_findable_name(name):
+            yield FieldError(
+                place,
+                f"{shown(name)} is not found in printed lines by the default filter, whose names "
+                "are of ASCII letters, digits, '_', '-' and '|'",
+                "call tunesmith.report(), or give source.filter.metricsFormat",
             )
 
 

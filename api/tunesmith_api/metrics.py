@@ -3,19 +3,32 @@
 
 Order is by `seq`, never by time. NaN and infinities are kept as printed but are never a minimum,
 a maximum or a best; a text that is no number counts only as `latest`.
+
+A metric is read from one source, for the `seq` of different sources cannot be compared: what the
+program reported by a call comes before what it printed, whatever the values are.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tunesmith_api.problem import Objective
 
 UNAVAILABLE = "unavailable"
 """Katib's word for a metric without a value."""
+
+PUSH_SOURCE = "push"
+"""Rows of `tunesmith.report`."""
+
+KATIB_SOURCE = "katib"
+"""Rows of Katib's `report_metrics`."""
+
+_FIRST = (PUSH_SOURCE, KATIB_SOURCE)
+_FINDABLE = re.compile(r"[\w|-]+", re.ASCII)
 
 
 class Strategy(StrEnum):
@@ -28,13 +41,17 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One reported value. `seq` grows within a source; `time_us` is UTC microseconds, 0 = none."""
+    """One reported value. `seq` grows within a source; `time_us` is UTC microseconds, 0 = none.
+
+    `source` is told by a log that is read; it is no part of the value.
+    """
 
     seq: int
     metric: str
     value: str
     time_us: int = 0
     step: int | None = None
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,11 @@ class MetricSummary:
         return None
 
 
+def has_findable_name(metric: str) -> bool:
+    """Whether Katib's default filter can find a metric of this name in what is printed."""
+    return _FINDABLE.fullmatch(metric) is not None
+
+
 def finite(text: str) -> float | None:
     """The text as a finite number, else None."""
     if not text.isascii() or "_" in text:
@@ -69,17 +91,25 @@ def finite(text: str) -> float | None:
 def summarise(rows: Iterable[Row], metrics: Sequence[str]) -> list[MetricSummary]:
     """Summaries in the order of `metrics`; a metric without rows is left out.
 
-    Rows may come in any order: the one with the highest seq is the latest.
+    Rows may come in any order: of those that count, the one with the highest seq is the latest.
     """
     wanted: dict[str, list[Row]] = {name: [] for name in metrics}
     for row in rows:
         if row.metric in wanted:
             wanted[row.metric].append(row)
-    return [_summary(name, found) for name, found in wanted.items() if found]
+    return [_summary(name, counted(found)) for name, found in wanted.items() if found]
 
 
-def _summary(name: str, rows: list[Row]) -> MetricSummary:
-    ordered = sorted(rows, key=lambda row: row.seq)
+def counted(rows: Iterable[Row]) -> list[Row]:
+    """Of the rows of one metric, those of the source that speaks for it, by seq."""
+    by_source: dict[str, list[Row]] = {}
+    for row in rows:
+        by_source.setdefault(row.source, []).append(row)
+    speaker = next((name for name in _FIRST if name in by_source), min(by_source, default=""))
+    return sorted(by_source.get(speaker, ()), key=lambda row: row.seq)
+
+
+def _summary(name: str, ordered: Sequence[Row]) -> MetricSummary:
     numbers = [(number, row.value) for row in ordered if (number := finite(row.value)) is not None]
     low = min(numbers, key=lambda pair: pair[0])[1] if numbers else UNAVAILABLE
     high = max(numbers, key=lambda pair: pair[0])[1] if numbers else UNAVAILABLE

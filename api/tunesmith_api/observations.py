@@ -79,7 +79,7 @@ class ObservationLog(Protocol):
     async def rows(
         self, trial_uid: str, attempt: int, *, metric: str | None = None
     ) -> Sequence[Row]:
-        """Rows in (source, seq) order."""
+        """Rows in (source, seq) order, each with its source."""
         ...
 
     async def fence(self, trial_uid: str, attempt: int) -> None:

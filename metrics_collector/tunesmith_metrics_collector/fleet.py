@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunesmith_api.metrics import PUSH_SOURCE
 from tunesmith_metrics_collector.collector import AttemptName, Collector, Sink, Source, Timing
 from tunesmith_metrics_collector.parsers.json_lines import JsonLinesParser
 from tunesmith_metrics_collector.parsers.protocol import Parser
@@ -21,7 +22,6 @@ from tunesmith_metrics_collector.parsers.unusable import UnusableParser
 log = logging.getLogger(__name__)
 
 STDOUT_SOURCE = "stdout"
-PUSH_SOURCE = "push"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class GrpcObservationLog:
         found: list[Row] = []
         try:
             async for batch in read(request, timeout=self._seconds):
-                found += map(_row, batch.rows)
+                found += [_row(row, batch.source) for row in batch.rows]
         except grpc.aio.AioRpcError as error:
             raise _port_error(error) from error
         return found
@@ -160,9 +160,9 @@ def _row_message(row: Row) -> pb.Row:
     )
 
 
-def _row(message: pb.Row) -> Row:
+def _row(message: pb.Row, source: str) -> Row:
     step = message.step if message.HasField("step") else None
-    return Row(message.seq, message.metric, message.value, message.time_us, step)
+    return Row(message.seq, message.metric, message.value, message.time_us, step, source)
 
 
 def _notes_message(notes: SourceNotes) -> pb.SourceNotes:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, update
 
 from tunesmith_api.errors import Invalid
-from tunesmith_api.metrics import Row
+from tunesmith_api.metrics import KATIB_SOURCE, Row
 from tunesmith_api.observations import Report, SourceKey
 from tunesmith_observation.limits import Limits
 from tunesmith_observation.schema import ROWS, SOURCES
@@ -35,7 +35,6 @@ from tunesmith_observation.statements import (
     unlock_empty,
 )
 
-KATIB_SOURCE = "katib"
 UNCLAIMED_PREFIX = "katib:"
 
 
@@ -113,7 +112,7 @@ def append_named(
 def _stored_last(connection: Connection, key: SourceKey, count: int) -> list[NamedRow]:
     query = select_rows(key.trial_uid, key.attempt).where(ROWS.c.source == key.source)
     query = query.order_by(None).order_by(ROWS.c.seq.desc()).limit(count)
-    found = [row for _, row in fetch_rows(connection, query)]
+    found = list(fetch_rows(connection, query))
     return [NamedRow(row.time_us, row.metric, row.value) for row in reversed(found)]
 
 
@@ -155,5 +154,5 @@ def rows_by_name(
             query = query.where(ROWS.c.time_us >= window.start)
         if window.end is not None:
             query = query.where(ROWS.c.time_us <= window.end)
-        found += [row for _, row in fetch_rows(connection, query.limit(most - len(found)))]
+        found += fetch_rows(connection, query.limit(most - len(found)))
     return found

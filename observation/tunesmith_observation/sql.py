@@ -98,7 +98,7 @@ class SqlObservationLog:
         """Rows in (source, seq) order."""
         query = statements.select_rows(trial_uid, attempt, metric)
         return await self._database.read(
-            lambda connection: [row for _, row in statements.fetch_rows(connection, query)]
+            lambda connection: list(statements.fetch_rows(connection, query))
         )
 
     async def pages(
@@ -121,10 +121,9 @@ class SqlObservationLog:
         while found := await self._database.read(
             lambda connection: list(statements.fetch_rows(connection, part))  # noqa: B023
         ):
-            for source in dict.fromkeys(source for source, _ in found):
-                yield Page(source, [row for owner, row in found if owner == source])
-            last_source, last_row = found[-1]
-            part = query.where(statements.after(last_source, last_row.seq))
+            for source in dict.fromkeys(row.source for row in found):
+                yield Page(source, [row for row in found if row.source == source])
+            part = query.where(statements.after(found[-1].source, found[-1].seq))
 
     async def latest_attempt(self, trial_uid: str) -> int | None:
         """The highest attempt that anything is stored of."""

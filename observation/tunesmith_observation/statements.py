@@ -178,10 +178,10 @@ def select_rows(trial_uid: str, attempt: int, metric: str | None = None) -> Sele
     return query.order_by(ROWS.c.source, ROWS.c.seq)
 
 
-def fetch_rows(connection: Connection, query: Select[tuple[object]]) -> Iterator[tuple[str, Row]]:
-    """Pairs of source and row."""
+def fetch_rows(connection: Connection, query: Select[tuple[object]]) -> Iterator[Row]:
+    """Rows that know their source."""
     for row in connection.execute(query):
-        yield row.source, Row(row.seq, row.metric, row.value, row.time_us, row.step)
+        yield Row(row.seq, row.metric, row.value, row.time_us, row.step, row.source)
 
 
 def after(source: str, seq: int) -> ColumnElement[bool]:

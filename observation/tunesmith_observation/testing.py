@@ -113,7 +113,9 @@ class ObservationLogContract:
         out, push = loss_rows(3), [Row(5, "loss", "9", 1), Row(6, "loss", "8", 0)]
         await log.append(_report(list(reversed(out))))
         await log.append(_report(push, key=PUSH))
-        assert list(await log.rows(UID, ATTEMPT)) == push + out
+        found = await log.rows(UID, ATTEMPT)
+        assert list(found) == push + out
+        assert [row.source for row in found] == ["push"] * 2 + ["stdout"] * 3
 
     @_scenario
     async def test_sources_are_ordered_by_code_point(self, log: ObservationLog) -> None:

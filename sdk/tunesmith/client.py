@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tunesmith.Client`: everything the command line does, as calls with typed results.
 
-Synchronous; each call opens the state directory, does its work and closes it again. Several
-clients and a running `tunesmith run` may use one state directory at the same time.
+Synchronous, in scripts and in notebooks; each call opens the state directory, does its work and
+closes it again. Several clients and a running `tunesmith run` may use one state directory at the
+same time.
 """
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tunesmith import experiment_source, following
+from tunesmith import calling, experiment_source, following
 from tunesmith.errors import Fault, InvalidExperiment, NotThere, StateUnusable
 from tunesmith.explain import Explanation, explain_experiment, explain_trial
-from tunesmith.home import default_namespace, state_home
+from tunesmith.home import default_namespace, next_command, state_home
 from tunesmith.log_tail import follow_lines
 from tunesmith.views import (
+    AlgorithmView,
     BestView,
     ExperimentView,
     TrialView,
@@ -43,6 +44,16 @@ class Checked:
 
     experiment: Json
     warnings: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Printed:
+    """Where an attempt's output is, and whether more may come."""
+
+    trial: str
+    attempt: int
+    path: Path
+    over: bool
 
 
 class Client:
@@ -87,7 +98,8 @@ class Client:
         """One experiment. Raises NotThere."""
 
         async def got(plane: LocalPlane) -> ExperimentView:
-            return experiment_view(await self._experiment(plane, name))
+            experiment = await self._experiment(plane, name)
+            return experiment_view(experiment, await self._suggestion(plane, name))
 
         return self._call(got)
 
@@ -96,7 +108,7 @@ class Client:
 
         async def listed(plane: LocalPlane) -> list[TrialView]:
             owner = await self._experiment(plane, experiment)
-            return [trial_view(trial) for trial in await _trials(plane, owner)]
+            return [trial_view(t) for t in await following.trials_of(plane, owner)]
 
         return self._call(listed)
 
@@ -106,7 +118,7 @@ class Client:
         async def got(plane: LocalPlane) -> BestView:
             found = best_view(await self._experiment(plane, experiment))
             if found is None:
-                hint = f"tunesmith why {experiment}"
+                hint = next_command("why", experiment, namespace=self.namespace)
                 raise NotThere("best trial of experiment", experiment, hint=hint)
             return found
 
@@ -122,24 +134,33 @@ class Client:
                 trial = await self._trial(plane, name)
                 output = plane.output_path(trial.metadata.uid, _attempt(trial))
                 return explain_trial(trial, output)
-            trials = await _trials(plane, experiment)
-            suggestion = await _maybe(
-                plane, Key("Suggestion", experiment.metadata.namespace, experiment.metadata.name)
-            )
+            trials = await following.trials_of(plane, experiment)
+            suggestion = await self._suggestion(plane, name)
             return explain_experiment(experiment, trials, suggestion, plane.lease.holder())
 
         return self._call(explained)
 
     def logs(self, trial: str, *, follow: bool = False) -> Iterator[str]:
-        """The lines a trial printed, without line ends; `follow` waits for more until its attempt
-        ends. `trial`: a name, the beginning of one, or EXPERIMENT/ORDINAL. Raises NotThere."""
+        """The lines that the latest attempt of a trial printed, without line ends; `follow` waits
+        for more until the trial ends, and goes on with the next attempt when one is started.
 
-        async def found(plane: LocalPlane) -> tuple[str, Path]:
-            view = await self._trial(plane, trial)
-            return view.metadata.name, plane.output_path(view.metadata.uid, _attempt(view))
+        trial: a name, the beginning of one, or EXPERIMENT/ORDINAL. Raises NotThere.
+        """
+        return self._lines(self._printed(trial), follow)
 
-        name, path = self._call(found)
-        return follow_lines(path, (lambda: self._is_over(name)) if follow else None)
+    def algorithms(self) -> list[AlgorithmView]:
+        """What `algorithmName` may be, with the settings of each."""
+        from tunesmith.algorithms import all_algorithms  # noqa: PLC0415 - loads NumPy
+
+        return all_algorithms()
+
+    def algorithm(self, name: str) -> AlgorithmView:
+        """One algorithm. Raises NotThere."""
+        found = {view.name: view for view in self.algorithms()}
+        if name not in found:
+            near = difflib.get_close_matches(name, found)
+            raise NotThere("algorithm", name, near, "tunesmith algorithms")
+        return found[name]
 
     def names(self, *, trials: bool = False) -> list[str]:
         """Names for shell completion."""
@@ -182,7 +203,7 @@ class Client:
         loaded = experiment_source.load(source, self._forced_namespace(), self.namespace)
         loaded.admit()
         for warning in loaded.warnings():
-            notice(warning_sentence(loaded.name, warning))
+            notice(warning.sentence(loaded.name))
 
         async def ran(plane: LocalPlane) -> following.RunResult:
             request = following.RunRequest(
@@ -219,17 +240,15 @@ class Client:
                 return await work(plane)
 
         try:
-            return asyncio.run(opened())
+            return calling.call(opened())
         except AlreadyExists as error:
             raise InvalidExperiment(
                 str(error), [Fault("metadata.name", "exists already")]
             ) from error
-        except Unavailable as error:
-            raise StateUnusable(
-                f"the state directory {self.home} cannot be used: {error}",
-                "check its disk and permissions, or set TUNESMITH_HOME to another directory",
-            ) from error
-        except (PermissionError, OSError) as error:
+        except BrokenPipeError:
+            # Not the state directory's: whoever read what `on_update` prints went away.
+            raise
+        except (Unavailable, OSError) as error:
             raise StateUnusable(
                 f"the state directory {self.home} cannot be used: {error}",
                 "check its disk and permissions, or set TUNESMITH_HOME to another directory",
@@ -247,11 +266,13 @@ class Client:
                 _elsewhere(there.items, name),
             ) from None
 
+    async def _suggestion(self, plane: LocalPlane, experiment: str) -> Json | None:
+        return await _maybe(plane, Key("Suggestion", self.namespace, experiment))
+
     async def _trial(self, plane: LocalPlane, name: str) -> Trial:
         experiment, _, ordinal = name.rpartition("/")
         if experiment and ordinal.isdecimal():
-            owner = await self._experiment(plane, experiment)
-            name = names.trial_name(experiment, owner.metadata.uid, int(ordinal))
+            return await self._numbered_trial(plane, experiment, int(ordinal))
         try:
             return Trial.parse(await plane.store.get(Key("Trial", self.namespace, name)))
         except (NotFound, PortError):
@@ -259,28 +280,48 @@ class Client:
         matches = [obj for obj in there.items if obj["metadata"]["name"].startswith(name)]
         if len(matches) == 1:
             return Trial.parse(matches[0])
-        candidates = _names(matches, self.namespace) or difflib.get_close_matches(
-            name, _names(there.items, self.namespace)
-        )
-        raise NotThere("experiment or trial", name, candidates, "tunesmith ls")
+        experiments = _names((await plane.store.list("Experiment")).items, self.namespace)
+        if name in experiments:
+            hint = next_command("trials", name, namespace=self.namespace)
+            raise NotThere("trial", name, (f"{name}/0",), hint)
+        known = [*experiments, *_names(there.items, self.namespace)]
+        near = _names(matches, self.namespace) or difflib.get_close_matches(name, known)
+        raise NotThere("experiment or trial", name, near, "tunesmith ls")
 
-    def _is_over(self, trial: str) -> bool:
-        async def over(plane: LocalPlane) -> bool:
-            found = await _maybe(plane, Key("Trial", self.namespace, trial))
-            return found is None or trial_view(Trial.parse(found)).is_over
+    async def _numbered_trial(self, plane: LocalPlane, experiment: str, ordinal: int) -> Trial:
+        owner = await self._experiment(plane, experiment)
+        name = names.trial_name(experiment, owner.metadata.uid, ordinal)
+        found = await _maybe(plane, Key("Trial", self.namespace, name))
+        if found is None:
+            hint = next_command("trials", experiment, namespace=self.namespace)
+            raise NotThere("trial", f"{experiment}/{ordinal}", hint=hint)
+        return Trial.parse(found)
 
-        return self._call(over)
+    def _printed(self, trial: str) -> _Printed:
+        async def found(plane: LocalPlane) -> _Printed:
+            view = await self._trial(plane, trial)
+            attempt = _attempt(view)
+            path = plane.output_path(view.metadata.uid, attempt)
+            return _Printed(view.metadata.name, attempt, path, trial_view(view).is_over)
 
+        return self._call(found)
 
-def warning_sentence(source: str, warning: Fault) -> str:
-    """One line for a person: place, field, what deserves a look."""
-    place = f"{source}:{warning.line}" if warning.line else source
-    hint = f" ({warning.hint})" if warning.hint else ""
-    return f"{place}: {warning.field}: {warning.message}{hint}"
+    def _lines(self, printed: _Printed, follow: bool) -> Iterator[str]:
+        while True:
+            now = printed
 
+            def is_over(before: _Printed = printed) -> bool:
+                nonlocal now
+                try:
+                    now = self._printed(before.trial)
+                except NotThere:  # it was deleted meanwhile
+                    return True
+                return now.over or now.attempt > before.attempt
 
-async def _trials(plane: LocalPlane, experiment: Experiment) -> list[Trial]:
-    return await following.trials_of(plane, experiment)
+            yield from follow_lines(printed.path, is_over if follow else None)
+            if now.attempt == printed.attempt:
+                return
+            printed = now
 
 
 async def _maybe(plane: LocalPlane, key: Key) -> Json | None:

@@ -24,6 +24,17 @@ class Fault:
     hint: str = ""
     line: int | None = None
 
+    def sentence(self, source: str) -> str:
+        """All of it in one line."""
+        place = f"{source}:{self.line}" if self.line else source
+        field = f" {self.field}:" if self.field else ""
+        return f"{place}:{field} {self.message}{f' ({self.hint})' if self.hint else ''}"
+
+
+def counted(count: int, what: str) -> str:
+    """ "1 problem", "2 problems"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
 
 class TunesmithError(Exception):
     """Base of everything that a user may see."""
@@ -37,15 +48,23 @@ class TunesmithError(Exception):
 
 
 class InvalidExperiment(TunesmithError):
-    """The experiment breaks rules."""
+    """The experiment breaks rules, or is no experiment at all (one fault without a field, which
+    is then the whole message)."""
 
     exit_code = 2
 
     def __init__(self, source: str, faults: Sequence[Fault]) -> None:
-        count = len(faults)
-        super().__init__(f"{source}: {count} problem{'s' if count != 1 else ''}")
         self.source = source
         self.faults = tuple(faults)
+        self.is_unreadable = len(faults) == 1 and not faults[0].field
+        super().__init__(self._sentence(), faults[0].hint if self.is_unreadable else "")
+
+    def _sentence(self) -> str:
+        if not self.is_unreadable:
+            return f"{self.source}: {counted(len(self.faults), 'problem')}"
+        fault = self.faults[0]
+        place = f"{self.source}:{fault.line}" if fault.line else self.source
+        return f"{place} {fault.message}"
 
 
 class ChangedExperiment(TunesmithError):

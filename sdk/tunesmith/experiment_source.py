@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,7 @@ def spec_digest(experiment: Json) -> str:
 def load(
     source: str | Path | Mapping[str, Any], forced_namespace: str | None, namespace: str
 ) -> LoadedSource:
-    """Reads a file (Path or str) or takes a mapping.
+    """Reads a file (Path or str; "-" is the standard input) or takes a mapping.
 
     forced_namespace wins over the object's own, `namespace` is used where it has none. Raises
     NotThere, InvalidExperiment.
@@ -86,13 +88,15 @@ def _from_mapping(source: Mapping[str, Any]) -> LoadedSource:
 
 
 def _from_file(path: Path) -> LoadedSource:
-    loaded = _parse(path, _read(path))
-    return LoadedSource(
-        str(path),
-        path.absolute().parent,
-        loaded.object,
-        lambda error: experiment_file.line_of(loaded, error.path),
-    )
+    stdin = str(path) == "-"
+    name = "standard input" if stdin else str(path)
+    loaded = _parse(name, _read_stdin() if stdin else _read(path))
+    folder = Path.cwd() if stdin else path.absolute().parent
+    return LoadedSource(name, folder, loaded.object, lambda error: loaded.line_of(error.path))
+
+
+def _read_stdin() -> str:
+    return _decode("standard input", sys.stdin.buffer.read(_MAX_BYTES + 1))
 
 
 def _read(path: Path) -> str:
@@ -100,23 +104,46 @@ def _read(path: Path) -> str:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise NotThere("file", str(path), hint="tunesmith run --help shows an example") from None
+        raise NotThere("file", str(path), _similar(path), "tunesmith run --help") from None
+    except IsADirectoryError:
+        raise InvalidExperiment(str(path), [Fault("", _directory(path))]) from None
     except OSError as error:
         raise InvalidExperiment(
             str(path), [Fault("", f"cannot be read: {error.strerror}")]
         ) from None
+    return _decode(str(path), data)
+
+
+def _similar(path: Path) -> list[str]:
+    """Files beside a missing one that were perhaps meant."""
+    near = difflib.get_close_matches(path.name, _files(path.parent))
+    return [str(path.with_name(name)) for name in near]
+
+
+def _directory(path: Path) -> str:
+    files = ", ".join(str(path / name) for name in _files(path)[:3])
+    return "is a directory" + (f"; it holds {files}" if files else "")
+
+
+def _files(folder: Path) -> list[str]:
+    try:
+        return sorted(p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml", ".json"))
+    except OSError:
+        return []
+
+
+def _decode(name: str, data: bytes) -> str:
     if len(data) > _MAX_BYTES:
-        raise InvalidExperiment(str(path), [Fault("", "is larger than 1 MiB")])
+        raise InvalidExperiment(name, [Fault("", "is larger than 1 MiB")])
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         fault = Fault("", f"is not UTF-8 text (byte {error.start})")
-        raise InvalidExperiment(str(path), [fault]) from None
+        raise InvalidExperiment(name, [fault]) from None
 
 
-def _parse(path: Path, text: str) -> experiment_file.LoadedExperiment:
+def _parse(name: str, text: str) -> experiment_file.LoadedExperiment:
     try:
-        return experiment_file.load(text, str(path))
+        return experiment_file.load(text, name)
     except experiment_file.FileError as error:
-        line = getattr(error, "line", None)
-        raise InvalidExperiment(str(path), [Fault("", str(error), "", line)]) from None
+        raise InvalidExperiment(name, [Fault("", str(error), "", error.line)]) from None

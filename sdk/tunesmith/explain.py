@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith.home import next_command
 from tunesmith.log_tail import follow_lines
-from tunesmith.views import TrialView, experiment_view, trial_view
-from tunesmith_api.conditions import find
-from tunesmith_api.resources import Experiment, Suggestion, Trial
+from tunesmith.views import ExperimentView, TrialView, experiment_view, trial_view
+from tunesmith_api.resources import Experiment, Trial
 from tunesmith_controller.ports import Json
 
 _LAST_LINES = 5
+_UNWANTED = ("Failed", "MetricsUnavailable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +34,25 @@ def explain_trial(trial: Trial, output: Path) -> Explanation:
     view = trial_view(trial)
     sentences = [_trial_sentence(view)]
     if view.waiting and not view.is_over:
-        sentences.append(view.waiting)
+        sentences.append(f"It is held up: {view.waiting}")
     if view.attempt > 1:
         sentences.append(f"This is attempt {view.attempt}; earlier ones were lost or interrupted.")
     lines = tuple(deque(follow_lines(output, None), maxlen=_LAST_LINES))
-    return Explanation(
-        f"trial {view.name}", view.state, tuple(sentences), lines, (f"tunesmith logs {view.name}",)
-    )
+    command = next_command("logs", view.name, namespace=view.namespace)
+    return Explanation(f"trial {view.name}", view.state, tuple(sentences), lines, (command,))
 
 
 def _trial_sentence(view: TrialView) -> str:
-    if view.state == "Succeeded":
-        return f"It succeeded ({_figures(view)})."
-    if view.state == "Pending":
-        return "It has been proposed; no controller has looked at it yet."
-    if view.message and view.reason != "TrialCreated":
-        return f"{view.reason}: {view.message}"
-    return "It waits to be started." if view.state == "Created" else view.message
+    match view.state:
+        case "Pending":
+            return "It has been proposed; no controller has looked at it yet."
+        case "Created":
+            return "It has not been started yet."
+        case "Running":
+            return "Its command is running."
+        case "Succeeded":
+            return f"It succeeded ({_figures(view)})."
+    return view.message or view.reason
 
 
 def _figures(view: TrialView) -> str:
@@ -63,42 +66,45 @@ def explain_experiment(
     controller_pid: int | None,
 ) -> Explanation:
     """Why an experiment is in its state: its own condition, its service, its failed trials."""
-    view = experiment_view(experiment)
+    view = experiment_view(experiment, suggestion)
     views = [trial_view(trial) for trial in trials]
     sentences = [f"{view.reason}: {view.message}" if view.reason else "It has not been looked at."]
-    commands = [f"tunesmith trials {view.name}"]
-    if view.paused and not view.is_over:
-        sentences.append("It is paused: its trials were stopped. Run its file again to continue.")
-    if not view.is_over and suggestion is not None:
-        sentences += _service(Suggestion.parse(suggestion))
+    if not view.is_over:
+        sentences += _hindrances(view, views, controller_pid)
     sentences += _failures(views)
-    waiting = [t for t in views if not t.is_over and t.waiting]
-    sentences += [f"{t.name}: {t.waiting}" for t in waiting[:3]]
-    if not view.is_over and controller_pid is None and not view.paused:
-        sentences.append("No controller is running: `tunesmith run FILE` continues it.")
-    bad = next((t for t in reversed(views) if t.state in ("Failed", "MetricsUnavailable")), None)
+    return Explanation(
+        f"experiment {view.name}", view.state, tuple(sentences), (), _commands(view, views)
+    )
+
+
+def _hindrances(
+    view: ExperimentView, trials: Sequence[TrialView], controller_pid: int | None
+) -> list[str]:
+    """What keeps an unfinished experiment from going on."""
+    if view.paused:
+        return ["It is paused: its trials were stopped. Run its file again to continue."]
+    if controller_pid is None:
+        return ["No controller is running: `tunesmith run FILE` continues it."]
+    waiting = [trial for trial in trials if not trial.is_over and trial.waiting]
+    trouble = [f"{view.waiting[0].upper()}{view.waiting[1:]}."] if view.waiting else []
+    return [*trouble, *(f"{trial.name}: {trial.waiting}" for trial in waiting[:3])]
+
+
+def _commands(view: ExperimentView, trials: Sequence[TrialView]) -> tuple[str, ...]:
+    wanted = [("trials", view.name)]
+    bad = next((t for t in reversed(trials) if t.state in _UNWANTED), None)
     if bad is not None:
-        commands.append(f"tunesmith why {bad.name}")
+        wanted.append(("why", bad.name))
     if view.best is not None:
-        commands.append(f"tunesmith best {view.name}")
-    return Explanation(f"experiment {view.name}", view.state, tuple(sentences), (), tuple(commands))
-
-
-def _service(suggestion: Suggestion) -> list[str]:
-    conditions = suggestion.status.conditions
-    failed, ready = find(conditions, "Failed"), find(conditions, "DeploymentReady")
-    if failed is not None:
-        return [f"The suggestion service failed: {failed.message}"]
-    if ready is not None and ready.status != "True":
-        return [f"The suggestion service is not ready: {ready.message}"]
-    return []
+        wanted.append(("best", view.name))
+    return tuple(next_command(*words, namespace=view.namespace) for words in wanted)
 
 
 def _failures(views: Sequence[TrialView]) -> list[str]:
-    """The failures, grouped by what they say."""
+    """The failures, grouped by what they say; the most frequent three."""
     groups: dict[str, list[TrialView]] = {}
     for view in views:
-        if view.state in ("Failed", "MetricsUnavailable"):
+        if view.state in _UNWANTED:
             groups.setdefault(view.message, []).append(view)
     return [
         f"{len(found)} trial{'s' if len(found) > 1 else ''} ended {found[0].state} "

@@ -13,22 +13,26 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import yaml
 
 from tunesmith.errors import ChangedExperiment, StateUnusable, TunesmithError
-from tunesmith.views import ExperimentView, TrialView, experiment_view, trial_view
+from tunesmith.mirror import Mirror, mirrored
+from tunesmith.views import ExperimentView, TrialView, trial_view
 from tunesmith_api import names
-from tunesmith_api.errors import AlreadyExists, NotFound
+from tunesmith_api.errors import AlreadyExists, NotFound, PortError
 from tunesmith_api.resources import Experiment, Trial
 from tunesmith_controller.embedded import LocalPlane
 from tunesmith_controller.ports import Json, Key
-from tunesmith_controller.trial.decide import PAUSED
 
 OnUpdate = Callable[[ExperimentView, Sequence[TrialView]], None]
+Seen = tuple[ExperimentView, Sequence[TrialView]]
 
 _CLEAN_UP_S = 60.0
 """How long to wait for processes and files of a finished or deleted experiment."""
+_BURST_S = 0.05
+"""Changes come in bursts; one look for all of them."""
 
 
 class Wish(StrEnum):
@@ -40,18 +44,22 @@ class Wish(StrEnum):
 
 
 class Interrupt:
-    """Set from a signal handler or another thread's prompt; looked at by `run`."""
+    """How a person reaches a `run` that is under way; `set` may be called from any thread."""
 
     def __init__(self) -> None:
         self.wish = Wish.NONE
         self.changed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def attach(self) -> None:
-        """Called once inside the running event loop."""
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called once, from inside the event loop of the run."""
+        self._loop = loop
 
     def set(self, wish: Wish) -> None:
+        """STOP, then LEAVE to wait no longer for what is being stopped."""
         self.wish = wish
-        self.changed.set()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.changed.set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +84,42 @@ class RunResult:
 
 async def run(plane: LocalPlane, request: RunRequest, interrupt: Interrupt) -> RunResult:
     """Runs to the end, or until interrupted. Raises ChangedExperiment, InvalidExperiment."""
-    interrupt.attach()
-    key, continued = await _submit(plane, request)
-    async with _controlled(plane, request.notice) as control:
-        view, trials = await _follow(plane, key, request.on_update, interrupt, control)
-        if interrupt.wish is Wish.STOP and not view.is_over:
-            view, trials = await _pause(plane, key, request, control)
-    return RunResult(view, tuple(trials), continued, interrupt.wish)
+    interrupt.attach(asyncio.get_running_loop())
+    key, uid, continued = await _submit(plane, request)
+    async with (
+        _controlled(plane, request.notice) as control,
+        mirrored(plane.store, key, uid) as (mirror, keeping),
+    ):
+        follower = _Follower(mirror, keeping, control, request, interrupt)
+        view, trials = await follower.until(_settled, Wish.NONE)
+        wish = interrupt.wish
+        if wish is Wish.STOP and not view.is_over:
+            await _annotate(plane, key, "true")
+            view, trials = await follower.until(_stopped, Wish.STOP, within=_CLEAN_UP_S)
+    return RunResult(view, tuple(trials), continued, wish)
 
 
-async def _submit(plane: LocalPlane, request: RunRequest) -> tuple[Key, bool]:
-    """The key of the stored experiment, and whether it existed before."""
+async def _submit(plane: LocalPlane, request: RunRequest) -> tuple[Key, str, bool]:
+    """Key and uid of the stored experiment, and whether it existed before."""
     metadata = request.experiment["metadata"]
     key = Key("Experiment", metadata["namespace"], metadata["name"])
     existing = await _get(plane, key)
     if existing is not None and request.fresh:
-        await delete(plane, existing, notice=request.notice)
+        await delete(plane, existing, notice=lambda sentence: None)
         existing = None
     if existing is None:
         try:
-            await plane.submit(request.experiment)
+            stored = await plane.submit(request.experiment)
         except AlreadyExists:
             existing = await _get(plane, key)
         else:
-            return key, False
+            return key, stored["metadata"]["uid"], False
     if existing is None:
         raise TunesmithError(f"experiment {key.name} was deleted while it was submitted")
     _refuse_changes(existing, request.experiment, plane)
-    await _unpause(plane, key, existing)
-    return key, True
+    if names.ANNOTATION_PAUSED in (existing.metadata.annotations or {}):
+        await _annotate(plane, key, None)
+    return key, existing.metadata.uid, True
 
 
 def _refuse_changes(existing: Experiment, submitted: Json, plane: LocalPlane) -> None:
@@ -133,11 +148,6 @@ async def _get(plane: LocalPlane, key: Key) -> Experiment | None:
     return found
 
 
-async def _unpause(plane: LocalPlane, key: Key, existing: Experiment) -> None:
-    if names.ANNOTATION_PAUSED in (existing.metadata.annotations or {}):
-        await _annotate(plane, key, None)
-
-
 async def _annotate(plane: LocalPlane, key: Key, paused: str | None) -> None:
     patch = {"metadata": {"annotations": {names.ANNOTATION_PAUSED: paused}}}
     await plane.store.patch(key, patch)
@@ -147,15 +157,21 @@ async def _annotate(plane: LocalPlane, key: Key, paused: str | None) -> None:
 async def _controlled(
     plane: LocalPlane, notice: Callable[[str], None]
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Is a candidate for control for as long as the block lasts."""
+    """Is a candidate for control for as long as the block lasts. Raises StateUnusable."""
+    holder = plane.lease.holder()
+    if holder is not None:
+        notice(f"process {holder} runs the trials of this state directory until it ends")
     control = asyncio.ensure_future(plane.control(notice=notice))
     try:
         yield control
     finally:
         control.cancel()
         await asyncio.wait([control])
-        if not control.cancelled() and (error := control.exception()) is not None:
+        error = None if control.cancelled() else control.exception()
+        if isinstance(error, PortError | OSError):
             raise StateUnusable(f"the controller stopped: {error}") from error
+        if error is not None:
+            raise error
 
 
 # ---- following ----------------------------------------------------------------------------------
@@ -174,100 +190,73 @@ async def trials_of(plane: LocalPlane, experiment: Experiment) -> list[Trial]:
     return sorted(owned, key=lambda trial: trial_view(trial).ordinal)
 
 
-class _Changes:
-    """Wakes when an object of the experiment may have changed."""
-
-    def __init__(self, plane: LocalPlane, namespace: str) -> None:
-        self._plane = plane
-        self._namespace = namespace
-        self.event = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> _Changes:
-        self._tasks = [asyncio.ensure_future(self._watch(k)) for k in ("Experiment", "Trial")]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _watch(self, kind: str) -> None:
-        listed = await self._plane.store.list(kind, namespace=self._namespace)
-        self.event.set()
-        stream = self._plane.store.watch(
-            kind, namespace=self._namespace, resource_version=listed.resource_version
-        )
-        async for _ in stream:
-            self.event.set()
-
-
-async def _look(plane: LocalPlane, key: Key) -> tuple[ExperimentView, list[TrialView]]:
-    experiment = await _get(plane, key)
-    if experiment is None:
-        raise TunesmithError(
-            f"experiment {key.name} was deleted while it ran", "tunesmith ls shows what is there"
-        )
-    trials = await trials_of(plane, experiment)
-    return experiment_view(experiment), [trial_view(trial) for trial in trials]
-
-
 def _settled(view: ExperimentView, trials: Sequence[TrialView]) -> bool:
     """Over, and nothing of it runs any more."""
     return view.is_over and all(trial.is_over and trial.released for trial in trials)
 
 
-async def _follow(
-    plane: LocalPlane,
-    key: Key,
-    on_update: OnUpdate | None,
-    interrupt: Interrupt,
-    control: asyncio.Task[None],
-) -> tuple[ExperimentView, list[TrialView]]:
-    """Tells `on_update` every change until the experiment is settled or interrupted."""
-    shown: tuple[ExperimentView, list[TrialView]] | None = None
-    async with _Changes(plane, key.namespace) as changes:
+def _stopped(view: ExperimentView, trials: Sequence[TrialView]) -> bool:
+    """Paused, and nothing of it runs any more."""
+    return view.is_over or all(trial.is_over or trial.is_paused for trial in trials)
+
+
+@dataclass(slots=True)
+class _Follower:
+    """Tells `on_update` every change of the mirror."""
+
+    mirror: Mirror
+    keeping: asyncio.Future[list[None]]
+    control: asyncio.Task[None]
+    request: RunRequest
+    interrupt: Interrupt
+    shown: Seen | None = None
+
+    async def until(
+        self,
+        done: Callable[[ExperimentView, Sequence[TrialView]], bool],
+        wish: Wish,
+        within: float = 0.0,
+    ) -> Seen:
+        """Follows until `done`, another wish, the end of control, or (when given) a time in s."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
         while True:
-            changes.event.clear()
-            seen = await _look(plane, key)
-            if on_update is not None and seen != shown:
-                on_update(*seen)
-            shown = seen
-            if _settled(*seen) or interrupt.wish is not Wish.NONE or control.done():
+            self.mirror.changed.clear()
+            self.interrupt.changed.clear()
+            seen = self._look()
+            if done(*seen) or self.interrupt.wish is not wish or self.control.done():
                 return seen
-            await _first(changes.event, interrupt.changed, control)
+            if within and loop.time() > deadline:
+                return seen
+            await self._wait()
+
+    def _look(self) -> Seen:
+        if self.keeping.done():
+            self.keeping.result()  # raises what ended it
+        view = self.mirror.experiment()
+        if view is None:
+            raise TunesmithError(
+                "the experiment was deleted while it ran", "tunesmith ls shows what is there"
+            )
+        seen = (view, self.mirror.trials())
+        if self.request.on_update is not None and seen != self.shown:
+            self.request.on_update(*seen)
+        self.shown = seen
+        return seen
+
+    async def _wait(self) -> None:
+        changes = (self.mirror.changed, self.interrupt.changed)
+        waits = [asyncio.ensure_future(event.wait()) for event in changes]
+        ends: list[asyncio.Future[Any]] = [*waits, self.control, self.keeping]
+        try:
+            await asyncio.wait(ends, timeout=2.0, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        await asyncio.sleep(_BURST_S)
 
 
-async def _first(
-    changed: asyncio.Event, interrupted: asyncio.Event, control: asyncio.Task[None]
-) -> None:
-    waits = [asyncio.ensure_future(changed.wait()), asyncio.ensure_future(interrupted.wait())]
-    await asyncio.wait([*waits, control], timeout=2.0, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-    # Changes come in bursts; one look for all of them.
-    await asyncio.sleep(0.05)
-
-
-# ---- stopping and deleting ----------------------------------------------------------------------
-
-
-async def _pause(
-    plane: LocalPlane, key: Key, request: RunRequest, control: asyncio.Task[None]
-) -> tuple[ExperimentView, list[TrialView]]:
-    """Stops the running trials; the experiment stays and can be continued."""
-    await _annotate(plane, key, "true")
-    deadline = asyncio.get_running_loop().time() + _CLEAN_UP_S
-    while True:
-        view, trials = await _look(plane, key)
-        if request.on_update is not None:
-            request.on_update(view, trials)
-        if all(t.is_over or t.waiting == PAUSED for t in trials):
-            return view, trials
-        if control.done() or asyncio.get_running_loop().time() > deadline:
-            request.notice("some trials are still stopping; their supervisors will end them")
-            return view, trials
-        await asyncio.sleep(0.1)
+# ---- deleting -----------------------------------------------------------------------------------
 
 
 async def delete(
@@ -277,22 +266,35 @@ async def delete(
     notice: Callable[[str], None],
     wait: bool = True,
 ) -> None:
-    """Deletes an experiment and waits until nothing of it is left (trials, rows, files)."""
+    """Deletes an experiment and waits until nothing of it is left (trials, rows, files). Raises
+    StateUnusable when no trial has gone for a minute."""
     metadata = experiment.metadata
     key = Key("Experiment", metadata.namespace, metadata.name)
     with suppress(NotFound):
         await plane.store.delete(key, uid=metadata.uid)
     if not wait:
         return
-    async with _controlled(plane, notice) as control:
-        deadline = asyncio.get_running_loop().time() + _CLEAN_UP_S
-        while await trials_of(plane, experiment):
-            if control.done():
-                return
-            if asyncio.get_running_loop().time() > deadline:
+    async with (
+        _controlled(plane, notice) as control,
+        mirrored(plane.store, key, metadata.uid) as (mirror, keeping),
+    ):
+        while left := mirror.trial_count:
+            if not await _fewer(mirror, left, (control, keeping)):
                 raise StateUnusable(
-                    f"experiment {metadata.name} is deleted, but some of its trials are still "
+                    f"experiment {metadata.name} is deleted, but {left} of its trials are still "
                     "ending",
                     "run the command again in a minute",
                 )
-            await asyncio.sleep(0.1)
+
+
+async def _fewer(mirror: Mirror, left: int, ends: Sequence[asyncio.Future[Any]]) -> bool:
+    """Waits until fewer trials are left; False when a minute did not bring that."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _CLEAN_UP_S
+    while mirror.trial_count >= left:
+        if any(end.done() for end in ends) or loop.time() > deadline:
+            return False
+        mirror.changed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(mirror.changed.wait(), timeout=1.0)
+    return True

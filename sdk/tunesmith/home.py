@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,12 @@ def state_home(environ: Mapping[str, str] | None = None, platform: str = sys.pla
 def default_namespace(environ: Mapping[str, str] | None = None) -> str:
     env = os.environ if environ is None else environ
     return env.get("TUNESMITH_NAMESPACE") or "default"
+
+
+def next_command(*words: str, namespace: str, environ: Mapping[str, str] | None = None) -> str:
+    """A command to paste: `tunesmith WORDS`, with the namespace where it would not be assumed."""
+    extra = () if namespace == default_namespace(environ) else ("-n", namespace)
+    return shlex.join(("tunesmith", *words, *extra))
 
 
 def submitter_path(environ: Mapping[str, str] | None = None) -> str:

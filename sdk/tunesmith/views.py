@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,12 @@ from tunesmith_api.conditions import experiment_state, trial_state
 from tunesmith_api.metrics import MetricSummary, Strategy, finite
 from tunesmith_api.problem import Direction
 from tunesmith_api.resources import Condition, Experiment, Trial, rfc3339
+from tunesmith_controller.ports import Json
+from tunesmith_controller.trial.decide import PAUSED
 
 Number = float | str
+
+SERVICE_NOT_STARTED = "the suggestion service has not been started yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class TrialView:
     """One trial. `value` is its objective, None while it has none."""
 
     name: str
+    namespace: str
     uid: str
     ordinal: int
     attempt: int
@@ -48,6 +53,11 @@ class TrialView:
     @property
     def is_over(self) -> bool:
         return self.state not in ("Pending", "Created", "Running")
+
+    @property
+    def is_paused(self) -> bool:
+        """Interrupted, and nothing of it runs; its condition is what it was before."""
+        return not self.is_over and self.waiting == PAUSED
 
     def json(self) -> dict[str, Any]:
         """The stable machine form of `trials -o json`."""
@@ -77,6 +87,7 @@ class BestView:
     metrics: Mapping[str, MetricView]
     metric: str
     value: Number
+    """The objective's figure by its strategy; `metrics` have the other figures."""
 
     def json(self) -> dict[str, Any]:
         return {
@@ -92,7 +103,7 @@ class BestView:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentView:
-    """One experiment."""
+    """One experiment. `waiting` tells why its search does not go on, where that is known."""
 
     name: str
     namespace: str
@@ -100,6 +111,7 @@ class ExperimentView:
     state: str
     reason: str
     message: str
+    waiting: str
     paused: bool
     algorithm: str
     metric: str
@@ -128,6 +140,7 @@ class ExperimentView:
             "state": self.state,
             "reason": self.reason,
             "message": self.message,
+            "waiting": self.waiting,
             "paused": self.paused,
             "algorithm": self.algorithm,
             "objective": {"metric": self.metric, "type": str(self.direction), "goal": self.goal},
@@ -138,6 +151,30 @@ class ExperimentView:
             "startTime": _time(self.start_time),
             "completionTime": _time(self.completion_time),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class SettingView:
+    """One algorithm setting; `default` is "" where unset has a meaning of its own (see `help`)."""
+
+    name: str
+    default: str
+    allowed: str
+    help: str
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlgorithmView:
+    """One algorithm; `problem` says why it cannot be used, "" when it can."""
+
+    name: str
+    version: str = ""
+    settings: tuple[SettingView, ...] = ()
+    problem: str = ""
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def trial_view(trial: Trial) -> TrialView:
@@ -155,6 +192,7 @@ def trial_view(trial: Trial) -> TrialView:
         value = MetricSummary(found.name, found.min, found.max, found.latest).figure(strategy)
     return TrialView(
         name=trial.metadata.name,
+        namespace=trial.metadata.namespace,
         uid=trial.metadata.uid,
         ordinal=int(ordinal) if ordinal.isdecimal() else -1,
         attempt=status.run.attempt if status.run else 0,
@@ -171,10 +209,11 @@ def trial_view(trial: Trial) -> TrialView:
     )
 
 
-def experiment_view(experiment: Experiment) -> ExperimentView:
-    """Reads an Experiment."""
+def experiment_view(experiment: Experiment, suggestion: Json | None = None) -> ExperimentView:
+    """Reads an Experiment, and from its Suggestion whether the service is in trouble."""
     spec, status = experiment.spec, experiment.status
     last = _last(status.conditions)
+    state = experiment_state(status.conditions)
     objective = spec.objective
     direction = objective.type if objective and objective.type in tuple(Direction) else "minimize"
     annotations = experiment.metadata.annotations or {}
@@ -182,9 +221,10 @@ def experiment_view(experiment: Experiment) -> ExperimentView:
         name=experiment.metadata.name,
         namespace=experiment.metadata.namespace,
         uid=experiment.metadata.uid,
-        state=str(experiment_state(status.conditions)),
+        state=str(state),
         reason=last.reason,
         message=last.message,
+        waiting="" if state.is_terminal or suggestion is None else service_trouble(suggestion),
         paused=annotations.get(names.ANNOTATION_PAUSED) == "true",
         algorithm=spec.algorithm.algorithm_name if spec.algorithm else "",
         metric=objective.objective_metric_name if objective else "",
@@ -197,6 +237,18 @@ def experiment_view(experiment: Experiment) -> ExperimentView:
         start_time=status.start_time,
         completion_time=status.completion_time,
     )
+
+
+def service_trouble(suggestion: Json) -> str:
+    """Why the suggestion service cannot be asked, "" when it can."""
+    conditions = (suggestion.get("status") or {}).get("conditions") or []
+    by_type = {condition["type"]: condition for condition in conditions}
+    if "Failed" in by_type:
+        return f"the suggestion service failed: {by_type['Failed'].get('message', '')}"
+    ready = by_type.get("DeploymentReady")
+    if ready is None:
+        return SERVICE_NOT_STARTED
+    return "" if ready.get("status") == "True" else str(ready.get("message", ""))
 
 
 def _counts(experiment: Experiment) -> dict[str, int]:

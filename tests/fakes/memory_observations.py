@@ -7,6 +7,7 @@ No threads, no time, no chance: a call does its work before it first yields.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tunesmith_api.errors import Invalid
 from tunesmith_api.metrics import Row
@@ -57,7 +58,7 @@ class MemoryObservationLog:
         """Rows in (source, seq) order."""
         keys = [k for k in self._rows if (k.trial_uid, k.attempt) == (trial_uid, attempt)]
         return [
-            row
+            replace(row, source=key.source)
             for key in sorted(keys, key=lambda key: key.source)
             for _, row in sorted(self._rows[key].items())
             if metric is None or row.metric == metric

@@ -339,7 +339,16 @@ def prepare_without_start(bench: Bench, run: TrialRun) -> None:
     folder.create()
     folder.work.mkdir()
     launch = Launch(
-        made.executable, made.argv, made.env, made.cwd, 1.0, 0.3, run.trial, made.cpu_millis, 1
+        made.executable,
+        made.argv,
+        made.env,
+        made.cwd,
+        1.0,
+        0.3,
+        None,
+        run.trial,
+        made.cpu_millis,
+        1,
     )
     folder.accept(launch)
 

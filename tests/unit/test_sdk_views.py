@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import tunesmith
-from tunesmith.cli import output, run_view
+from tunesmith.cli import output, run_screen, run_view, tables
 from tunesmith.explain import explain_experiment, explain_trial
 from tunesmith.home import state_home, submitter_path
 from tunesmith.log_tail import follow_lines
@@ -96,14 +96,14 @@ def test_parameters_paste_safely_into_a_shell(
 
 def test_the_table_of_trials_fits_an_ordinary_terminal() -> None:
     trials = [trial_view(given.trial(n, "Succeeded", loss=n / 7)) for n in range(3)]
-    lines = rendered(output.trials_table(trials, "loss")).splitlines()
+    lines = rendered(tables.trials_table(trials, "loss")).splitlines()
     assert len(lines) == 4
     assert all(trial.name in line for trial, line in zip(trials, lines[1:], strict=True))
 
 
 def test_wide_shows_attempts_and_messages() -> None:
     view = trial_view(ended(given.trial(0, "Failed", attempt=2), "exit code 3"))
-    shown = rendered(output.trials_table([view], "loss", wide=True), 160)
+    shown = rendered(tables.trials_table([view], "loss", wide=True), 160)
     assert "exit code 3" in shown and "ATTEMPT" in shown
 
 
@@ -132,16 +132,16 @@ def test_the_live_screen_shows_progress_running_trials_and_the_best_first() -> N
     trials = [trial_view(given.trial(n, "Succeeded", loss=4.0 - n)) for n in range(4)]
     trials.append(trial_view(given.trial(4, "Running")))
     experiment = an_experiment(trialsSucceeded=4, trialsRunning=1, max_trials=9)
-    shown = rendered(run_view.run_screen(experiment, trials))
+    shown = rendered(run_screen.run_screen(experiment, trials))
     assert "4/9" in shown and "best so far" in shown
     assert shown.index(trials[4].name) < shown.index(trials[3].name) < shown.index(trials[0].name)
 
 
 def test_the_sparkline_rises_as_the_search_improves() -> None:
     trials = [trial_view(given.trial(n, "Succeeded", loss=4.0 - n)) for n in range(4)]
-    spark = run_view.sparkline(an_experiment(), trials)
+    spark = run_screen.sparkline(an_experiment(), trials)
     assert list(spark) == sorted(spark) and spark[0] != spark[-1]
-    assert run_view.sparkline(an_experiment(), trials[:2]) == ""
+    assert run_screen.sparkline(an_experiment(), trials[:2]) == ""
 
 
 # ---- why ----------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_why_names_a_service_that_is_not_ready() -> None:
     suggestion = given.suggestion().json() | {"status": {"conditions": conditions}}
     one = given.experiment(conditions=given.conditions("Created", "Running"))
     said = " ".join(explain_experiment(one, [], suggestion, 1).sentences)
-    assert "it was killed" in said
+    assert "It was killed" in said
 
 
 # ---- where state lives, where programs come from ------------------------------------------------

@@ -345,17 +345,19 @@ def _objective_figure(trial: Trial, observation: Observation) -> float | None:
 def explain_missing(trial: Trial, snapshot: Snapshot, *, complete: bool) -> str:
     """Why there is no objective: the name wanted, the names found, the filter, the last lines."""
     wanted = wanted_metrics(trial)[0] if wanted_metrics(trial) else ""
-    printed = [row for row in snapshot.rows if row.metric == wanted]
-    if printed:
+    reported = metric_rows.counted(row for row in snapshot.rows if row.metric == wanted)
+    if reported:
         return (
-            f"metric {wanted!r} was reported {len(printed)} times but never as a finite number "
-            f"(last: {printed[-1].value[:40]!r}); the training may have diverged"
+            f"metric {wanted!r} was reported {len(reported)} times but never as a finite number "
+            f"(last: {reported[-1].value[:40]!r}); the training may have diverged"
         )
     found = sorted({name for s in snapshot.sources.values() for name in s.notes.metric_names})
-    parts = [f"the command succeeded but metric {wanted!r} was never reported"]
+    # A name without a row: `loss=tensor(0.5)`.
+    cause = "was named but without a number" if wanted in found else "was never reported"
+    parts = [f"the command succeeded but metric {wanted!r} {cause}"]
     if not complete:
         parts.append("the collector did not finish in time, so rows may be missing")
-    if found:
+    if found and wanted not in found:
         close = difflib.get_close_matches(wanted, found, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         parts.append(f"names found: {', '.join(found[:20])}{hint}")
@@ -364,7 +366,23 @@ def explain_missing(trial: Trial, snapshot: Snapshot, *, complete: bool) -> str:
         parts.append(f"filter: {'; '.join(filters)}")
     lines = [line for s in snapshot.sources.values() for line in s.notes.last_lines][-3:]
     parts.append("last lines: " + " | ".join(lines) if lines else "nothing was printed")
-    return "; ".join(parts) + f". Print it as `{wanted}=0.93` or call tunesmith.report()."
+    return f"{'; '.join(parts)}. {_way_to_report(trial, wanted)}"
+
+
+def _way_to_report(trial: Trial, wanted: str) -> str:
+    if metric_filters(trial) or metric_rows.has_findable_name(wanted):
+        return f"Print it as `{wanted}=0.93` or call tunesmith.report()."
+    return (
+        f"Call tunesmith.report(**{{{wanted!r}: 0.93}}): the default filter finds no name with "
+        "other characters than ASCII letters, digits, '_', '-' and '|' in what is printed."
+    )
+
+
+def metric_filters(trial: Trial) -> tuple[str, ...]:
+    """The expressions that find metrics in the output; none means Katib's default."""
+    collector = trial.spec.metrics_collector
+    source = collector.source if collector else None
+    return source.filter.metrics_format if source and source.filter else ()
 
 
 # ---- ends ---------------------------------------------------------------------------------------

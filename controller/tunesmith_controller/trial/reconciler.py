@@ -35,6 +35,7 @@ from tunesmith_controller.trial.decide import (
     decide,
     is_over,
     judge,
+    metric_filters,
     run_of,
     wanted_metrics,
 )
@@ -218,15 +219,9 @@ def run_for(trial: Trial) -> TrialRun:
         spec=trial.spec.run_spec or {},
         primary_container=trial.spec.primary_container_name,
         metrics=wanted_metrics(trial),
-        filters=_filters(trial),
+        filters=metric_filters(trial),
         context={name: annotations[name] for name in wanted if name in annotations},
     )
-
-
-def _filters(trial: Trial) -> tuple[str, ...]:
-    collector = trial.spec.metrics_collector
-    source = collector.source if collector else None
-    return source.filter.metrics_format if source and source.filter else ()
 
 
 def _earlier(trial: Trial) -> TrialRun | None:

@@ -42,6 +42,7 @@ class Ending(StrEnum):
     EXITED = supervisor.EXITED
     STOPPED = supervisor.STOPPED
     STOPPED_BEFORE_START = supervisor.STOPPED_BEFORE_START
+    DEADLINE_EXCEEDED = supervisor.DEADLINE_EXCEEDED
     START_FAILED = supervisor.START_FAILED
     INTERRUPTED = supervisor.INTERRUPTED  # the supervisor was told to end, as at a shutdown
     LOST = "Lost"  # the supervisor was killed: how the program ended is not known
@@ -49,7 +50,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What `launch.json` says: the supervisor reads the first six, a new controller the rest."""
+    """What `launch.json` says: the supervisor reads the first seven, a new controller the rest."""
 
     executable: str
     argv: Sequence[str]
@@ -57,6 +58,7 @@ class Launch:
     cwd: str
     grace_seconds: float
     leftover_seconds: float
+    deadline_seconds: int | None
     trial: Key
     cpu_millis: int
     order: int

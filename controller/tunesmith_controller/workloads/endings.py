@@ -32,6 +32,8 @@ def _reason(ended: Exit, code: int | None) -> tuple[str, str]:
             return "Stopped", "stopped on request"
         case Ending.STOPPED_BEFORE_START:
             return "Stopped", "stopped before it started"
+        case Ending.DEADLINE_EXCEEDED:
+            return "DeadlineExceeded", "it ran longer than activeDeadlineSeconds allows"
         case Ending.START_FAILED:
             return "StartFailed", f"the command could not be started: {ended.message}"
     message = exit_code_message(code or 0)

@@ -38,7 +38,7 @@ class Surroundings:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A program to start. `cpu_millis` is what the template asks for, more than there is or not;
-    `grace_seconds` is None when the template leaves it open."""
+    `grace_seconds` and `deadline_seconds` are None when the template leaves them open."""
 
     executable: str
     argv: tuple[str, ...]
@@ -46,6 +46,7 @@ class Plan:
     cwd: str
     cpu_millis: int
     grace_seconds: float | None
+    deadline_seconds: int | None
     image: str
     wants_gpu: bool
 
@@ -74,6 +75,7 @@ def plan(run: TrialRun, around: Surroundings) -> Plan:
         cwd=cwd,
         cpu_millis=_cpus(limits, where),
         grace_seconds=_grace(pod),
+        deadline_seconds=_deadline(run.spec, pod),
         image=str(container.get("image") or ""),
         wants_gpu=any("gpu" in name for name in limits),
     )
@@ -237,6 +239,24 @@ def _cpus(limits: Mapping[str, Any], where: str) -> int:
 def _grace(pod: Json) -> float | None:
     seconds = pod.get("terminationGracePeriodSeconds")
     return float(seconds) if isinstance(seconds, int) and seconds >= 0 else None
+
+
+def _deadline(spec: Json, pod: Json) -> int | None:
+    """The shorter of the Job's and the pod's; they begin together here."""
+    found = []
+    for seconds, place in (
+        (_at(spec, "spec", "activeDeadlineSeconds"), "trialSpec.spec"),
+        (pod.get("activeDeadlineSeconds"), _POD),
+    ):
+        if seconds is None:
+            continue
+        if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 1:
+            raise Invalid(
+                f"{place}.activeDeadlineSeconds is {seconds!r}; it must be a whole number of "
+                f"seconds, at least 1"
+            )
+        found.append(seconds)
+    return min(found, default=None)
 
 
 # ---- shapes -------------------------------------------------------------------------------------

@@ -230,6 +230,7 @@ class ProcessWorkloads:
                 cwd=made.cwd,
                 grace_seconds=self._settings.grace if grace is None else grace,
                 leftover_seconds=self._settings.leftover,
+                deadline_seconds=made.deadline_seconds,
                 trial=run.trial,
                 cpu_millis=made.cpu_millis,
                 order=self._order,

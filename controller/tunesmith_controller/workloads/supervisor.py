@@ -50,6 +50,7 @@ STOPPED = "Stopped"
 STOPPED_BEFORE_START = "StoppedBeforeStart"
 START_FAILED = "StartFailed"
 INTERRUPTED = "Interrupted"
+DEADLINE_EXCEEDED = "DeadlineExceeded"
 
 READY = b"r"
 HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
@@ -389,13 +390,19 @@ def _reset_signals() -> None:
 # ---- ending -------------------------------------------------------------------------------------
 
 
-def end_of_program(primary: Primary, folder: str, grace: float, wakeups: Wakeups) -> str:
-    """Waits for the program, or ends it when asked to; says which."""
+def end_of_program(primary: Primary, folder: str, launch: dict[str, Any], wakeups: Wakeups) -> str:
+    """Waits for the program, or ends it when asked to or when its time is up; says which."""
+    allowed = launch["deadline_seconds"]
+    deadline = float("inf") if allowed is None else time.monotonic() + allowed
     while not primary.has_ended():
         if _exists(folder, STOP) or wakeups.terminated:
-            end_program(primary, grace, wakeups)
+            end_program(primary, launch["grace_seconds"], wakeups)
             return STOPPED if _exists(folder, STOP) else INTERRUPTED
-        wakeups.wait(POLL_SECONDS)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            end_program(primary, launch["grace_seconds"], wakeups)
+            return DEADLINE_EXCEEDED
+        wakeups.wait(min(POLL_SECONDS, left))
     return EXITED
 
 
@@ -481,7 +488,7 @@ def supervise(folder: str, wakeups: Wakeups) -> None:
         _write_exit(folder, {"reason": STOPPED_BEFORE_START, "ended_at": _now()})
         return
     primary.go()
-    reason = end_of_program(primary, folder, launch["grace_seconds"], wakeups)
+    reason = end_of_program(primary, folder, launch, wakeups)
     ended = _now()
     leftovers = end_leftovers(primary, launch["leftover_seconds"], wakeups)
     code, number, error = primary.outcome()

@@ -16,7 +16,7 @@ def main() -> None:
     from tunesmith.errors import TunesmithError  # noqa: PLC0415
 
     try:
-        app()
+        app(prog_name="tunesmith")
     except TunesmithError as error:
         from tunesmith.cli.output import print_error  # noqa: PLC0415
 

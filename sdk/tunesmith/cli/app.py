@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs. Each one calls the client and prints; options and their help live here."""
+"""The verbs as they are typed: arguments, options, help. The work is in `verbs` and `services`,
+which are imported when a verb is run."""
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
 import sys
 from pathlib import Path
@@ -12,13 +12,8 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli import output
 from tunesmith.cli.completion import complete_experiment, complete_name
-from tunesmith.cli.output import BestFormat, Format
-from tunesmith.cli.run_command import run_experiment
-from tunesmith.cli.run_view import best_trials
-from tunesmith.client import Client
-from tunesmith.home import state_home
+from tunesmith.cli.forms import BestFormat, Format
 
 app = typer.Typer(
     name="tunesmith",
@@ -27,16 +22,21 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Namespace = Annotated[
     str | None, typer.Option("-n", "--namespace", help="Namespace (default: TUNESMITH_NAMESPACE).")
 ]
-ExperimentName = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", autocompletion=complete_experiment)
+ExperimentName = Annotated[str, typer.Argument(autocompletion=complete_experiment)]
+AnyName = Annotated[
+    str,
+    typer.Argument(
+        autocompletion=complete_name,
+        help="A trial's name, the beginning of one, or EXPERIMENT/NUMBER.",
+    ),
 ]
-AnyName = Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete_name)]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="An Experiment as YAML or JSON.")]
+File = Annotated[Path, typer.Argument(help="An Experiment as YAML or JSON; - for standard input.")]
 Output = Annotated[Format, typer.Option("-o", "--output", help="Form of the output.")]
 
 
@@ -66,27 +66,10 @@ def options(
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 
 
-def _log_to_file() -> None:
-    """The controller's log: 10 MB, three older ones kept."""
-    folder = state_home() / "logs"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handler = logging.handlers.RotatingFileHandler(
-            folder / "controller.log", maxBytes=10_000_000, backupCount=3
-        )
-    except OSError:
-        # The state directory is unusable; the command itself says so with its cause.
-        return
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(min(root.level or logging.WARNING, logging.INFO))
-
-
 # ---- running ------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(short_help="Run an experiment, or continue one.")
 def run(
     file: File,
     *,
@@ -95,7 +78,7 @@ def run(
         bool, typer.Option("--fresh", help="Delete an existing experiment of this name first.")
     ] = False,
     cpus: Annotated[
-        float | None, typer.Option(help="CPUs that trials may use together (default: all).")
+        float | None, typer.Option(min=0, help="CPUs that trials may use together (default: all).")
     ] = None,
 ) -> None:
     """Run an experiment to its end, or continue one that is unfinished.
@@ -109,27 +92,26 @@ def run(
 
     Example:  tunesmith run examples/digits/tpe.yaml
     """
-    _log_to_file()
-    raise typer.Exit(run_experiment(Client(namespace=namespace, cpus=cpus), file, fresh=fresh))
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    raise typer.Exit(verbs.run(file, namespace, fresh=fresh, cpus=cpus))
 
 
-@app.command()
+@app.command(short_help="Check an experiment file.")
 def validate(file: File, *, namespace: Namespace = None) -> None:
     """Check an experiment file: every fault with its line, exit status 2 when there is one.
 
     Example:  tunesmith validate experiment.yaml
     """
-    checked = Client(namespace=namespace).validate(file)
-    out = output.console()
-    for warning in checked.warnings:
-        output.print_fault(out, f"warning: {file}", warning, "yellow")
-    print(f"{file}: valid")
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    verbs.validate(file, namespace)
 
 
 # ---- looking ------------------------------------------------------------------------------------
 
 
-@app.command(name="ls")
+@app.command(name="ls", short_help="List experiments.")
 def list_experiments(
     *,
     namespace: Namespace = None,
@@ -142,16 +124,12 @@ def list_experiments(
 
     Example:  tunesmith ls -A
     """
-    found = Client(namespace=namespace).experiments(all_namespaces=all_namespaces)
-    if form in (Format.JSON, Format.YAML):
-        output.print_data([view.json() for view in found], form)
-    elif found:
-        output.console().print(output.experiments_table(found))
-    else:
-        print("no experiments; start one with: tunesmith run FILE", file=sys.stderr)
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    verbs.list_experiments(namespace, everywhere=all_namespaces, form=form)
 
 
-@app.command()
+@app.command(short_help="Show one experiment: state, counts, best trial.")
 def show(
     experiment: ExperimentName, *, namespace: Namespace = None, form: Output = Format.TABLE
 ) -> None:
@@ -159,15 +137,12 @@ def show(
 
     Example:  tunesmith show digits-tpe
     """
-    view = Client(namespace=namespace).experiment(experiment)
-    if form in (Format.JSON, Format.YAML):
-        output.print_data(view.json(), form)
-        return
-    for line in output.experiment_lines(view):
-        print(line)
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    verbs.show(experiment, namespace, form)
 
 
-@app.command()
+@app.command(short_help="List trials: parameters and metrics.")
 def trials(
     experiment: ExperimentName,
     *,
@@ -180,24 +155,18 @@ def trials(
 ) -> None:
     """List the trials of an experiment with their parameters and metrics.
 
+    On a terminal the table is cut to its width; -o wide, a pipe or a file get all of it.
+
     Example:  tunesmith trials digits-tpe --sort objective --top 5
     """
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
     if sort not in ("ordinal", "objective"):
         raise typer.BadParameter(f"{sort!r} is not ordinal or objective", param_hint="--sort")
-    client = Client(namespace=namespace)
-    view, found = client.experiment(experiment), client.trials(experiment)
-    if sort == "objective":
-        best = best_trials(view, found)
-        found = [*best, *(trial for trial in found if trial.value is None)]
-    found = found[:top]
-    if form in (Format.JSON, Format.YAML):
-        output.print_data([trial.json() for trial in found], form)
-    else:
-        table = output.trials_table(found, view.metric, wide=form is Format.WIDE)
-        output.console().print(table)
+    verbs.trials(experiment, namespace, form, best_first=sort == "objective", top=top)
 
 
-@app.command()
+@app.command(short_help="Show the best trial, in forms to paste.")
 def best(
     experiment: ExperimentName,
     *,
@@ -210,10 +179,12 @@ def best(
 
     Example:  python train.py $(tunesmith best digits-tpe -o args)
     """
-    output.print_best(Client(namespace=namespace).best(experiment), form)
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    verbs.best(experiment, namespace, form)
 
 
-@app.command()
+@app.command(short_help="Print what a trial printed.")
 def logs(
     trial: AnyName,
     *,
@@ -222,34 +193,56 @@ def logs(
         bool, typer.Option("-f", "--follow", help="Wait for more until the trial ends.")
     ] = False,
 ) -> None:
-    """Print what a trial printed. TRIAL is its name, the beginning of it, or EXPERIMENT/ORDINAL.
+    """Print what a trial printed.
 
     Example:  tunesmith logs digits-tpe/3 -f
     """
-    for line in Client(namespace=namespace).logs(trial, follow=follow):
-        print(line, flush=follow)
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    verbs.logs(trial, namespace, follow=follow)
 
 
-@app.command()
-def why(name: AnyName, *, namespace: Namespace = None) -> None:
+@app.command(short_help="Explain a state, and what to do next.")
+def why(
+    name: Annotated[
+        str, typer.Argument(autocompletion=complete_name, help="An experiment or a trial.")
+    ],
+    *,
+    namespace: Namespace = None,
+) -> None:
     """Explain why an experiment or a trial is in its state, and what to do next.
 
     Example:  tunesmith why digits-tpe
     """
-    output.print_explanation(Client(namespace=namespace).why(name))
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    verbs.why(name, namespace)
 
 
-@app.command()
+@app.command(short_help="Delete an experiment and its trials.")
 def delete(experiment: ExperimentName, *, namespace: Namespace = None) -> None:
     """Delete an experiment with its trials, metrics and files; running trials are stopped.
 
     Example:  tunesmith delete digits-tpe
     """
-    _log_to_file()
-    Client(namespace=namespace).delete(
-        experiment, notice=lambda sentence: print(f"note: {sentence}", file=sys.stderr)
-    )
-    print(f"experiment {experiment} deleted")
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    verbs.delete(experiment, namespace)
+
+
+@app.command(short_help="List algorithms, or the settings of one.")
+def algorithms(
+    name: Annotated[str | None, typer.Argument(help="Shows the settings of this one.")] = None,
+    *,
+    form: Output = Format.TABLE,
+) -> None:
+    """List the algorithms, or the settings of one: what each may be, its default, what it does.
+
+    Example:  tunesmith algorithms tpe
+    """
+    from tunesmith.cli import verbs  # noqa: PLC0415
+
+    verbs.algorithms(name, form)
 
 
 # ---- services by hand ---------------------------------------------------------------------------
@@ -261,7 +254,7 @@ Insecure = Annotated[
 TlsFile = Annotated[Path | None, typer.Option(help="PEM file.")]
 
 
-@app.command()
+@app.command(short_help="Serve the algorithms over gRPC.")
 def suggestion(
     *,
     listen: Listen,
@@ -278,7 +271,7 @@ def suggestion(
     raise typer.Exit(serve_suggestions(listen, insecure, tls_cert, tls_key))
 
 
-@app.command(name="db-manager")
+@app.command(name="db-manager", short_help="Serve the observation log over gRPC.")
 def db_manager(
     *,
     listen: Listen,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How results are printed: tables for people, JSON, YAML, env and arguments for programs."""
+"""How results are printed: sentences for people, JSON, YAML, env and arguments for programs."""
 
 from __future__ import annotations
 
@@ -8,54 +8,48 @@ import os
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
-from tunesmith.errors import ChangedExperiment, Fault, InvalidExperiment, TunesmithError
+from tunesmith.cli.forms import BestFormat, Format
+from tunesmith.cli.tables import counts_of, elapsed, number, state_of, state_text
+from tunesmith.errors import ChangedExperiment, Fault, InvalidExperiment, TunesmithError, counted
 from tunesmith.explain import Explanation
-from tunesmith.views import BestView, ExperimentView, Number, TrialView
+from tunesmith.views import AlgorithmView, BestView, ExperimentView, SettingView
 
-COLOURS: Mapping[str, str] = {
-    "Succeeded": "green",
-    "Running": "cyan",
-    "Created": "default",
-    "Pending": "default",
-    "Failed": "red",
-    "MetricsUnavailable": "yellow",
-    "EarlyStopped": "magenta",
-    "Killed": "magenta",
-}
-
-
-class Format(StrEnum):
-    """Output forms of lists and objects."""
-
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-    YAML = "yaml"
-
-
-class BestFormat(StrEnum):
-    """Output forms of `best`."""
-
-    TABLE = "table"
-    ENV = "env"
-    JSON = "json"
-    YAML = "yaml"
-    ARGS = "args"
+_LABEL = 12
+"""Characters of the labels on the left of what `show` prints."""
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console that honours NO_COLOR and --no-color (which sets it)."""
-    return Console(stderr=stderr, highlight=False, no_color="NO_COLOR" in os.environ or None)
+    # An empty NO_COLOR means nothing (no-color.org).
+    no_color = bool(os.environ.get("NO_COLOR")) or None
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, no_color=no_color)
+
+
+def print_whole(out: Console, text: Text) -> None:
+    """Prints without wrapping or cutting: the line that is copied is the line that was meant."""
+    out.print(text, soft_wrap=True)
+
+
+def print_sentence(out: Console, text: Text, indent: int = 0) -> None:
+    """Prints at full length for files and pipes, wrapped between words on a terminal."""
+    if out.is_terminal:
+        out.print(Padding(text, (0, 0, 0, indent), expand=False))
+    else:
+        print_whole(out, Text.assemble(" " * indent, text))
+
+
+def table_width(out: Console) -> int | None:
+    """What tables must fit in; None for files and pipes, which get them whole."""
+    return out.width if out.is_terminal else None
 
 
 def print_data(value: Any, form: Format | BestFormat) -> None:
@@ -72,137 +66,72 @@ def print_data(value: Any, form: Format | BestFormat) -> None:
 def print_error(error: TunesmithError) -> None:
     """What happened, where, and what to do next, on stderr."""
     out = console(stderr=True)
-    out.print(Text.assemble(("error: ", "bold red"), error.message), soft_wrap=True)
-    if isinstance(error, InvalidExperiment):
+    print_whole(out, Text.assemble(("error: ", "bold red"), error.message))
+    if isinstance(error, InvalidExperiment) and not error.is_unreadable:
         for fault in error.faults:
             print_fault(out, error.source, fault, "red")
     if isinstance(error, ChangedExperiment):
         print_diff(out, error.diff)
     if error.hint:
-        out.print(Text.assemble(("hint: ", "bold"), error.hint), soft_wrap=True)
+        print_whole(out, Text.assemble(("hint: ", "bold"), error.hint))
 
 
 def print_fault(out: Console, source: str, fault: Fault, colour: str) -> None:
     place = f"{source}:{fault.line}: " if fault.line else ""
     field = f"{fault.field}: " if fault.field else ""
-    out.print(Text.assemble("  ", place, (field, colour), fault.message), soft_wrap=True)
+    print_whole(out, Text.assemble("  ", place, (field, colour), fault.message))
     if fault.hint:
-        out.print(Text.assemble("      ", fault.hint), soft_wrap=True)
+        print_whole(out, Text.assemble("      ", fault.hint))
 
 
 def print_diff(out: Console, diff: str) -> None:
     styles = {"+": "green", "-": "red", "@": "cyan"}
     for line in diff.splitlines():
-        out.print(Text("  " + line, styles.get(line[:1], "")), soft_wrap=True)
+        print_whole(out, Text("  " + line, styles.get(line[:1], "")))
 
 
-# ---- tables -------------------------------------------------------------------------------------
+# ---- one object ---------------------------------------------------------------------------------
 
 
-def number(value: Number | None) -> str:
-    """Short for people: six significant digits."""
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def short(text: str) -> str:
-    """A parameter's text, shortened when it is a long number."""
-    try:
-        return f"{float(text):.6g}" if len(text) > 8 else text
-    except ValueError:
-        return text
-
-
-def elapsed(start: datetime | None, end: datetime | None) -> str:
-    """ "1m05s" between two times, or until now."""
-    if start is None:
-        return ""
-    seconds = max(int(((end or datetime.now(UTC)) - start).total_seconds()), 0)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{seconds:02}s" if minutes else f"{seconds}s"
-
-
-def state_text(state: str) -> Text:
-    return Text(state, COLOURS.get(state, ""))
-
-
-def trials_table(trials: Sequence[TrialView], metric: str, *, wide: bool = False) -> Table:
-    """Columns: name, state, time, objective, parameters; wide adds metrics and messages."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("TRIAL", no_wrap=True)
-    table.add_column("STATE")
-    table.add_column("TIME", justify="right")
-    table.add_column(metric or "OBJECTIVE", justify="right")
-    parameters = list(dict.fromkeys(name for trial in trials for name in trial.parameters))
-    others = list(dict.fromkeys(n for t in trials for n in t.metrics if n != metric))
-    for name in parameters:
-        table.add_column(name, justify="right")
-    for name in others if wide else ():
-        table.add_column(name, justify="right")
-    if wide:
-        table.add_column("ATTEMPT", justify="right")
-        table.add_column("MESSAGE")
-    for trial in trials:
-        row: list[str | Text] = [
-            trial.name,
-            state_text(trial.state),
-            elapsed(trial.start_time, trial.completion_time),
-            number(trial.value),
-            *(short(trial.parameters.get(name, "")) for name in parameters),
-        ]
-        if wide:
-            row += [number(trial.metrics[n].latest) if n in trial.metrics else "" for n in others]
-            row += [str(trial.attempt), trial.waiting or trial.message]
-        table.add_row(*row)
-    return table
-
-
-def experiments_table(experiments: Sequence[ExperimentView]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("NAMESPACE", "EXPERIMENT", "STATE", "ALGORITHM", "DONE", "BEST", "AGE"):
-        table.add_column(title, no_wrap=True)
-    for view in experiments:
-        best = "" if view.best is None else f"{view.metric}={number(view.best.value)}"
-        state = Text("Paused", "yellow") if view.paused and not view.is_over else None
-        table.add_row(
-            view.namespace,
-            view.name,
-            state or state_text(view.state),
-            view.algorithm,
-            f"{view.ended}/{view.budget or '-'}",
-            best,
-            elapsed(view.start_time, view.completion_time),
-        )
-    return table
+def labelled(label: str, *lines: str) -> list[str]:
+    """Lines with a label on the left of the first."""
+    return [f"{label if not n else '':<{_LABEL}}{line}" for n, line in enumerate(lines)]
 
 
 def experiment_lines(view: ExperimentView) -> list[str]:
-    """The head of `show`."""
-    counts = ", ".join(f"{count} {state}" for state, count in view.counts.items()) or "none yet"
+    """What `show` says of an experiment, and `run` at its end."""
+    by_state = ", ".join(f"{count} {state}" for state, count in counts_of(view).items())
     goal = "" if view.goal is None else f", goal {view.goal:g}"
+    said = f"{view.reason}: {view.message}" if view.reason else ""
     lines = [
-        f"experiment  {view.namespace}/{view.name}",
-        f"state       {view.state}{' (paused)' if view.paused and not view.is_over else ''}"
-        f"  {view.reason}: {view.message}",
-        f"algorithm   {view.algorithm}, {view.parallel} in parallel",
-        f"objective   {view.direction} {view.metric}{goal}",
-        f"trials      {view.ended}/{view.budget or '-'} ended ({counts})",
-        f"time        {elapsed(view.start_time, view.completion_time)}",
+        *labelled("experiment", f"{view.namespace}/{view.name}"),
+        *labelled("state", f"{state_of(view)}  {said}".rstrip()),
+        *(labelled("waiting", view.waiting) if view.waiting and not view.paused else ()),
+        *labelled("algorithm", f"{view.algorithm}, {view.parallel} in parallel"),
+        *labelled("objective", f"{view.direction} {view.metric}{goal}"),
+        *labelled("trials", f"{view.ended}/{view.budget or '-'} ended ({by_state or 'none yet'})"),
+        *labelled("time", elapsed(view.start_time, view.completion_time) or "not started"),
     ]
     return lines if view.best is None else [*lines, *best_lines(view.best)]
 
 
 def best_lines(best: BestView) -> list[str]:
-    values = "  ".join(f"{n}={number(m.latest)}" for n, m in best.metrics.items())
+    """The best trial; its latest figures where they say more than the objective does."""
+    figures = {name: number(metric.latest) for name, metric in best.metrics.items()}
+    if figures.get(best.metric) == number(best.value):
+        del figures[best.metric]
+    latest = "  ".join(f"{name}={figure}" for name, figure in figures.items())
     return [
-        f"best        {best.metric}={number(best.value)}  ({best.trial})",
-        f"            {values}",
-        f"parameters  {args_text(best.parameters)}",
+        *labelled("best", f"{best.metric}={number(best.value)}  (trial {best.trial})"),
+        *(labelled("", f"latest: {latest}") if latest else ()),
+        *labelled("parameters", args_text(best.parameters)),
     ]
+
+
+def print_next(out: Console, commands: Sequence[str]) -> None:
+    """The commands that help next, each alone on its line."""
+    for line in labelled("next", *commands):
+        print_whole(out, Text.assemble((line[:_LABEL], "bold"), line[_LABEL:]))
 
 
 # ---- parameters in a form to paste --------------------------------------------------------------
@@ -228,20 +157,48 @@ def print_best(best: BestView, form: BestFormat) -> None:
     elif form is BestFormat.ARGS:
         sys.stdout.write(args_text(best.parameters) + "\n")
     elif form is BestFormat.TABLE:
-        for line in best_lines(best):
-            console().print(Text(line), soft_wrap=True)
+        sys.stdout.write("\n".join(best_lines(best)) + "\n")
     else:
         print_data(best.json(), form)
 
 
 def print_explanation(found: Explanation) -> None:
     out = console()
-    out.print(Text.assemble((found.subject, "bold"), " is ", state_text(found.state)))
+    print_whole(out, Text.assemble((found.subject, "bold"), " is ", state_text(found.state)))
     for sentence in found.sentences:
-        out.print(Text("  " + sentence), soft_wrap=True)
+        print_sentence(out, Text(sentence), indent=2)
     if found.lines:
-        out.print("  last lines:")
+        print_whole(out, Text("  last lines:"))
         for line in found.lines:
-            out.print(Text("    " + line), soft_wrap=True)
-    for command in found.commands:
-        out.print(Text.assemble(("next: ", "bold"), command))
+            print_whole(out, Text("    " + line))
+    print_next(out, found.commands)
+
+
+# ---- algorithms ---------------------------------------------------------------------------------
+
+
+def print_algorithms(found: Sequence[AlgorithmView]) -> None:
+    """A line each: the name and the names of its settings."""
+    out = console()
+    for view in found:
+        names = ", ".join(setting.name for setting in view.settings)
+        said = view.problem or (f"settings: {names}" if names else "no settings")
+        print_whole(out, Text.assemble((f"{view.name:<{_LABEL}}", "bold"), said))
+    print_next(out, [f"tunesmith algorithms {found[0].name}"] if found else [])
+
+
+def print_algorithm(view: AlgorithmView) -> None:
+    """Its settings as they are written in an experiment."""
+    out = console()
+    version = f"version {view.version}, {counted(len(view.settings), 'setting')}"
+    print_whole(out, Text.assemble((view.name, "bold"), f"  {view.problem or version}"))
+    for setting in view.settings:
+        print_whole(out, Text.assemble("  ", (setting.name, "bold"), f"  {_allowed(setting)}"))
+        for line in textwrap.wrap(setting.help, min(out.width, 100) - 6):
+            print_whole(out, Text("      " + line))
+
+
+def _allowed(setting: SettingView) -> str:
+    default = f", default {setting.default}" if setting.default else ""
+    also = f" (also written {', '.join(setting.aliases)})" if setting.aliases else ""
+    return f"{setting.allowed}{default}{also}"

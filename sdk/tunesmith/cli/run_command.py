@@ -4,94 +4,127 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
+from rich.console import Console
 from rich.text import Text
 
-from tunesmith.cli.output import console, experiment_lines
+from tunesmith.cli.output import console, experiment_lines, print_next, print_sentence, print_whole
 from tunesmith.cli.run_view import LiveView, RunView, run_view
 from tunesmith.client import Client
+from tunesmith.errors import counted
 from tunesmith.following import Interrupt, RunResult, Wish
+from tunesmith.home import next_command
 
-_PROMPT = "\n[s]top the trials, [l]eave them running, or [c]ontinue? "
+_PROMPT = "[s]top the trials, [l]eave them running, or [c]ontinue? "
+_WISHES = {"s": Wish.STOP, "l": Wish.LEAVE, "c": Wish.NONE}
 
 
 def run_experiment(client: Client, file: Path, *, fresh: bool) -> int:
     """Runs and prints; the exit status."""
     with run_view() as view:
-        interrupt = _SignalledInterrupt(view)
+        interrupt = SignalledInterrupt(view)
         result = client.run(
             file, fresh=fresh, on_update=view.update, notice=view.notice, interrupt=interrupt
         )
-    return _conclude(result, interrupt.signal)
+    if interrupt.asking:
+        print()
+    return _conclude(result, interrupt.signal, file)
 
 
-class _SignalledInterrupt(Interrupt):
-    """Takes SIGINT and SIGTERM once `run` has an event loop."""
+class SignalledInterrupt(Interrupt):
+    """SIGINT, SIGTERM and SIGHUP as wishes: on a terminal Ctrl-C asks, a second one is "stop".
+
+    While trials are being stopped, a further signal stops waiting for them.
+    """
 
     def __init__(self, view: RunView) -> None:
         super().__init__()
         self.signal = 0
+        self.asking = False
         self._view = view
-        self._asking = False
-        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def attach(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().attach(loop)
+        self._events = loop
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._loop.add_signal_handler(number, self._signalled, number)
+            loop.add_signal_handler(number, self._signalled, number)
 
     def _signalled(self, number: int) -> None:
-        person = number == signal.SIGINT and isinstance(self._view, LiveView)
-        if not person or self._asking or not sys.stdin.isatty():
+        if self.wish is Wish.STOP:
+            self.set(Wish.LEAVE)
+        elif number == signal.SIGINT and not self.asking and self._is_person():
+            self._ask()
+        else:
             self.signal = number
             # A terminal that went away takes nothing with it.
-            self.set(Wish.LEAVE if number == signal.SIGHUP else Wish.STOP)
-            return
-        self._asking = True
-        threading.Thread(target=self._ask, daemon=True).start()
+            self._settle(Wish.LEAVE if number == signal.SIGHUP else Wish.STOP)
+
+    def _is_person(self) -> bool:
+        return isinstance(self._view, LiveView) and sys.stdin.isatty()
 
     def _ask(self) -> None:
-        view = self._view
-        if isinstance(view, LiveView):
-            view.pause()
-        try:
-            answer = input(_PROMPT).strip().lower()[:1]
-        except EOFError:
-            answer = "s"
-        wish = {"s": Wish.STOP, "l": Wish.LEAVE}.get(answer, Wish.NONE)
-        if isinstance(view, LiveView) and wish is Wish.NONE:
-            view.resume()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._answered, wish)
+        self.asking = True
+        if isinstance(self._view, LiveView):
+            self._view.pause()
+        print(_PROMPT, end="", flush=True)
+        self._events.add_reader(sys.stdin.fileno(), self._answered)
 
-    def _answered(self, wish: Wish) -> None:
-        self._asking = False
-        if wish is not Wish.NONE:
+    def _answered(self) -> None:
+        line = os.read(sys.stdin.fileno(), 1024).decode("utf-8", "replace")
+        # No line at all is the end of the input: nobody is there to continue for.
+        wish = _WISHES.get(line.strip().lower()[:1]) if line else Wish.STOP
+        if wish is None:
+            print(_PROMPT, end="", flush=True)
+            return
+        self.asking = False
+        self._events.remove_reader(sys.stdin.fileno())
+        if wish is Wish.NONE and isinstance(self._view, LiveView):
+            self._view.resume()
+        elif wish is not Wish.NONE:
             self.signal = signal.SIGINT
-            self.set(wish)
+            self._settle(wish)
+
+    def _settle(self, wish: Wish) -> None:
+        if self.asking:
+            self._events.remove_reader(sys.stdin.fileno())
+            self.asking = False
+            print()
+        if wish is Wish.STOP:
+            self._view.notice("stopping the trials; interrupt again to wait no longer")
+        self.set(wish)
 
 
-def _conclude(result: RunResult, signalled: int) -> int:
-    view = result.experiment
-    out = console()
+def _conclude(result: RunResult, signalled: int, file: Path) -> int:
+    view, out = result.experiment, console()
     if not view.is_over:
-        left = result.wish is Wish.LEAVE
-        running = sum(not trial.is_over for trial in result.trials)
-        state = (
-            f"{running} trials go on under their supervisors" if left else "its trials are stopped"
-        )
-        out.print(Text(f"interrupted: experiment {view.name} is unfinished; {state}"))
-        out.print(Text.assemble(("next: ", "bold"), "the same command continues it"))
+        _say_unfinished(out, result, file)
         return 128 + (signalled or signal.SIGINT)
     out.print()
     for line in experiment_lines(view):
-        out.print(Text(line), soft_wrap=True)
-    for command in (f"tunesmith trials {view.name}", f"tunesmith best {view.name} -o args"):
-        out.print(Text.assemble(("next: ", "bold"), command))
-    if view.state == "Failed":
-        out.print(Text.assemble(("next: ", "bold"), f"tunesmith why {view.name}"))
+        print_whole(out, Text(line))
+    commands: list[tuple[str, ...]] = [("trials", view.name)]
+    if view.best is not None:
+        commands.append(("best", view.name, "-o", "args"))
+    if view.best is None or view.state == "Failed":
+        commands.append(("why", view.name))
+    print_next(out, [next_command(*words, namespace=view.namespace) for words in commands])
     return 0 if view.state == "Succeeded" else 1
+
+
+def _say_unfinished(out: Console, result: RunResult, file: Path) -> None:
+    view = result.experiment
+    active = [trial for trial in result.trials if not trial.is_over and not trial.is_paused]
+    if result.wish is Wish.LEAVE:
+        state = f"{counted(len(active), 'trial')} left running; their results are kept"
+    elif active:
+        state = f"{counted(len(active), 'trial')} still stopping"
+    else:
+        state = "its trials are stopped"
+    print_sentence(out, Text(f"interrupted: experiment {view.name} is unfinished, {state}"))
+    if str(file) != "-":
+        command = next_command("run", str(file), namespace=view.namespace)
+        print_next(out, [f"{command}  # continues it"])

@@ -6,26 +6,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from tunesmith.cli.output import (
-    COLOURS,
-    args_text,
-    console,
-    elapsed,
-    number,
-    state_text,
-    trials_table,
-)
-from tunesmith.views import ExperimentView, TrialView
+from tunesmith.cli.output import args_text, console
+from tunesmith.cli.run_screen import run_screen
+from tunesmith.cli.tables import number
+from tunesmith.views import SERVICE_NOT_STARTED, ExperimentView, TrialView
 
-_SPARKS = "▁▂▃▄▅▆▇█"
-_ROWS = 20
-_BEST_ROWS = 5
+_WORDS = {"MetricsUnavailable": "has no metrics", "EarlyStopped": "stopped early"}
+_USUAL = ("", "starting", SERVICE_NOT_STARTED)
+"""What everything waits for in its first second, not worth a line."""
+_REFRESHES_PER_S = 2
+"""Seconds tick; more would cost the trials processor time."""
 
 
 class RunView(Protocol):
@@ -43,14 +37,15 @@ class RunView(Protocol):
 def run_view() -> RunView:
     """The view that fits stdout."""
     out = console()
-    return LiveView(out) if out.is_terminal else LineView()
+    return LiveView(out) if out.is_terminal and not out.is_dumb_terminal else LineView()
 
 
 class LineView:
-    """One line per change: for files, pipes and CI."""
+    """One line per change, said once: for files, pipes and CI."""
 
     def __init__(self) -> None:
-        self._states: dict[str, tuple[str, str]] = {}
+        self._trials: dict[str, TrialView] = {}
+        self._said: dict[str, str] = {}
         self._state = ""
 
     def __enter__(self) -> LineView:
@@ -63,130 +58,91 @@ class LineView:
         print(f"note: {sentence}", flush=True)
 
     def update(self, experiment: ExperimentView, trials: Sequence[TrialView]) -> None:
+        if not self._state:
+            self._begin(experiment, trials)
+        if not experiment.is_over:
+            self._once(experiment.waiting)
         for trial in trials:
-            told = (trial.state, trial.waiting)
-            if self._states.get(trial.name) == told:
+            before = self._trials.get(trial.name)
+            if before is trial:
                 continue
-            changed = self._states.get(trial.name, ("", ""))[0] != trial.state
-            self._states[trial.name] = told
-            if changed and trial.state not in ("Pending", "Created"):
-                print(self._line(experiment, trial), flush=True)
-        if experiment.state != self._state and experiment.is_over:
-            self._state = experiment.state
-            message = f"{experiment.reason}: {experiment.message}"
-            print(f"experiment {experiment.name} {experiment.state.lower()} {message}", flush=True)
+            self._trials[trial.name] = trial
+            if before is None or before.state != trial.state:
+                self._changed(experiment, trial)
+            if not trial.is_over:
+                # What is in parentheses changes with every other trial.
+                self._once(trial.waiting.partition(" (")[0])
+        if experiment.is_over and experiment.state != self._state:
+            said = f"{experiment.state.lower()}: {experiment.message}"
+            print(f"experiment {experiment.name} {said}", flush=True)
+        self._state = experiment.state
 
-    def _line(self, experiment: ExperimentView, trial: TrialView) -> str:
+    def _begin(self, experiment: ExperimentView, trials: Sequence[TrialView]) -> None:
+        """Trials that ended before this run are counted, not told again."""
+        over = {trial.name: trial for trial in trials if trial.is_over}
+        self._trials.update(over)
+        if over:
+            of = f" of {experiment.budget}" if experiment.budget else ""
+            self.notice(f"experiment {experiment.name} exists: {len(over)}{of} trials have ended")
+
+    def _once(self, sentence: str) -> None:
+        if sentence not in _USUAL and sentence not in self._said:
+            self._said[sentence] = ""
+            self.notice(sentence)
+
+    def _changed(self, experiment: ExperimentView, trial: TrialView) -> None:
         if trial.state == "Running":
-            return f"trial {trial.name} running {args_text(trial.parameters)}"
-        done = f"({experiment.ended}/{experiment.budget or '-'})"
+            print(f"trial {trial.name} running {args_text(trial.parameters)}", flush=True)
+        elif trial.is_over:
+            word = _WORDS.get(trial.state, trial.state.lower())
+            over = sum(known.is_over for known in self._trials.values())
+            count = f"({over}/{experiment.budget or '-'})"
+            print(f"trial {trial.name} {word}{self._result(experiment, trial)} {count}", flush=True)
+
+    def _result(self, experiment: ExperimentView, trial: TrialView) -> str:
         if trial.value is not None:
-            figure = f"{experiment.metric}={number(trial.value)}"
-            return f"trial {trial.name} {trial.state.lower()} {figure} {done}"
-        return f"trial {trial.name} {trial.state.lower()} {trial.message} {done}"
+            return f" {experiment.metric}={number(trial.value)}"
+        first = self._said.setdefault(trial.message, trial.name)
+        return f": {trial.message}" if first == trial.name else f": the same as {first}"
 
 
 class LiveView:
-    """A table that is drawn again, at most a few times a second."""
+    """A screen that is drawn again a few times a second and leaves nothing behind."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
-        self._live = Live(console=out, refresh_per_second=4, transient=True)
+        self._live: Live | None = None
         self._last: tuple[ExperimentView, Sequence[TrialView]] | None = None
 
     def __enter__(self) -> LiveView:
-        self._live.start()
+        self.resume()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self.pause()
 
     def notice(self, sentence: str) -> None:
-        self._live.console.print(Text(f"note: {sentence}", "dim"))
+        self._out.print(Text(f"note: {sentence}", "dim"))
 
     def pause(self) -> None:
         """Leaves the terminal to a prompt."""
-        self._live.stop()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def resume(self) -> None:
-        self._live.start()
+        """A new screen below whatever was printed meanwhile."""
+        if self._live is None:
+            self._live = Live(
+                self, console=self._out, refresh_per_second=_REFRESHES_PER_S, transient=True
+            )
+            self._live.start()
 
     def update(self, experiment: ExperimentView, trials: Sequence[TrialView]) -> None:
         self._last = (experiment, trials)
-        self._live.update(self)
 
     def __rich__(self) -> RenderableType:
         """Drawn on every refresh, so that elapsed times move."""
         if self._last is None:
             return Text("starting...")
-        return run_screen(*self._last)
-
-
-def run_screen(experiment: ExperimentView, trials: Sequence[TrialView]) -> RenderableType:
-    """Header, progress by state, running trials and the best ones."""
-    parts: list[RenderableType] = [_header(experiment), _progress(experiment), Text("")]
-    chosen = chosen_trials(experiment, trials)
-    if chosen:
-        parts.append(trials_table(chosen, experiment.metric))
-    spark = sparkline(experiment, trials)
-    if spark:
-        parts += [Text(""), Text.assemble("best so far  ", (spark, "green"))]
-    return Group(*parts)
-
-
-def _header(experiment: ExperimentView) -> Text:
-    best = experiment.best
-    figure = "none yet" if best is None else f"{best.metric}={number(best.value)}"
-    return Text.assemble(
-        (experiment.name, "bold"),
-        f"  {experiment.algorithm}  ",
-        state_text(experiment.state),
-        f"  {elapsed(experiment.start_time, experiment.completion_time)}  best ",
-        (figure, "bold green"),
-    )
-
-
-def _progress(experiment: ExperimentView) -> RenderableType:
-    counts = Text("  ").join(
-        Text(f"{count} {state}", COLOURS.get(state, ""))
-        for state, count in experiment.counts.items()
-    )
-    grid = Table.grid(padding=(0, 2))
-    total = experiment.budget or max(experiment.ended, 1)
-    grid.add_row(
-        ProgressBar(total=total, completed=experiment.ended, width=30),
-        Text(f"{experiment.ended}/{experiment.budget or '-'}"),
-        counts,
-    )
-    return grid
-
-
-def chosen_trials(experiment: ExperimentView, trials: Sequence[TrialView]) -> list[TrialView]:
-    """The running trials, then the best, then the newest failures; at most twenty."""
-    running = [trial for trial in trials if trial.state == "Running"]
-    best = best_trials(experiment, trials)[:_BEST_ROWS]
-    failed = [t for t in trials if t.state in ("Failed", "MetricsUnavailable")][-3:]
-    return [*running, *best, *failed][:_ROWS]
-
-
-def best_trials(experiment: ExperimentView, trials: Sequence[TrialView]) -> list[TrialView]:
-    """Trials with an objective, best first."""
-    sign = 1.0 if experiment.direction == "minimize" else -1.0
-    scored = [(sign * t.value, t.ordinal, t) for t in trials if t.value is not None]
-    return [trial for _, _, trial in sorted(scored, key=lambda row: row[:2])]
-
-
-def sparkline(experiment: ExperimentView, trials: Sequence[TrialView], width: int = 40) -> str:
-    """The best value after each ended trial, higher is better; empty for fewer than three."""
-    sign = -1.0 if experiment.direction == "minimize" else 1.0
-    best: list[float] = []
-    for trial in trials:
-        if trial.value is not None:
-            score = sign * trial.value
-            best.append(max(score, best[-1]) if best else score)
-    if len(best) < 3:
-        return ""
-    points = best if len(best) <= width else [best[i * len(best) // width] for i in range(width)]
-    low, high = min(points), max(points)
-    scale = (len(_SPARKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_SPARKS[round((point - low) * scale)] for point in points)
+        return run_screen(*self._last, width=self._out.width, height=self._out.height)
