@@ -140,7 +140,9 @@ def test_a_reader_that_goes_away_is_quiet(cli: CommandLine) -> None:
 
 
 def test_a_defect_of_ours_is_one_sentence_and_a_file(cli: CommandLine) -> None:
-    program = "import tunesmith.cli.app as a, tunesmith.cli as c, sys;a.app = lambda **options: 1 / 0; c.main()"
+    program = (
+        "import tunesmith.cli.app as a, tunesmith.cli as c;a.app = lambda **options: 1 / 0;c.main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], env=cli.env, capture_output=True, text=True, check=False
     )
