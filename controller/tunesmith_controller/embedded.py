@@ -97,7 +97,12 @@ class LocalPlane:
 
 
 def _private(folder: Path) -> None:
-    """A directory for this user only. Raises Unavailable when it belongs to somebody else."""
+    """A directory for this user only. Raises Unavailable when it belongs to somebody else, or has
+    a name that cannot be told to other programs."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise Unavailable(f"the name of {os.fsencode(folder)!r} is no valid UTF-8") from None
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.stat()
     if found.st_uid != os.geteuid():

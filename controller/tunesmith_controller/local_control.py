@@ -21,6 +21,7 @@ from tunesmith_controller.ports import ObjectStore, Ports
 from tunesmith_controller.workloads.collected import CollectedWorkloads
 from tunesmith_controller.workloads.process import ProcessSettings, ProcessWorkloads
 from tunesmith_metrics_collector.fleet import CollectorFleet
+from tunesmith_observation.database import sqlite_url
 from tunesmith_observation.sql import SqlObservationLog
 
 
@@ -32,7 +33,7 @@ async def control(
     Trials run on under their supervisors. Raises Unavailable.
     """
     clock = SystemClock()
-    log = await asyncio.to_thread(SqlObservationLog.open, f"sqlite:///{home / 'observations.db'}")
+    log = await asyncio.to_thread(SqlObservationLog.open, sqlite_url(home / "observations.db"))
     services = home / "services"
     host = ProcessAlgorithmHost(services, services / "suggestion.log")
     client = GrpcSuggestionClient()

@@ -39,7 +39,7 @@ _BUSY_SECONDS = 5.0
 class Database:
     """Owns connections and threads; `aclose` when done. Raises Invalid for a URL it cannot use."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         parsed = parsed_url(url)
         self._writer = writer_engine(parsed)
         if parsed.get_backend_name() == "sqlite":
@@ -96,7 +96,12 @@ def translated_errors() -> Iterator[None]:
         raise Unavailable("the observation database has no free connection") from error
 
 
-def parsed_url(url: str) -> URL:
+def sqlite_url(path: Path) -> URL:
+    """Of a file whose name may hold what means something else in the text of a URL."""
+    return URL.create("sqlite", database=str(path))
+
+
+def parsed_url(url: str | URL) -> URL:
     """Raises Invalid, without the URL's password, for what is no usable database URL."""
     try:
         parsed = make_url(url)

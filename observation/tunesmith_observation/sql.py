@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import URL, Connection, select
 
 from tunesmith_api.errors import Invalid
 from tunesmith_api.metrics import Row
@@ -49,7 +49,7 @@ class SqlObservationLog:
         self._limits = limits or Limits()
 
     @classmethod
-    def open(cls, url: str, limits: Limits | None = None) -> Self:
+    def open(cls, url: str | URL, limits: Limits | None = None) -> Self:
         """Upgrades the tables, then opens. Blocks. Raises Unavailable; Invalid for the URL."""
         upgrade(url)
         return cls(Database(url), limits)

@@ -188,3 +188,15 @@ def test_the_service_ends_with_a_controller_that_is_killed(folder: Path) -> None
     controller.kill()
     controller.communicate()
     assert_nobody_answers(Path(target.removeprefix("unix:")))
+
+
+def test_what_cannot_even_be_tried_is_a_failure_and_not_a_slow_start(folder: Path) -> None:
+    async def story() -> None:
+        # Half a character: no program can be given it.
+        async with host_in(folder, command=("\ud800",)) as host:
+            state = await settled(host, lambda found: isinstance(found, HostFailed))
+            assert isinstance(state, HostFailed)
+            assert "cannot be kept running: UnicodeEncodeError" in state.reason
+            assert await host.ensure(SUGGESTION, "tpe") == state
+
+    asyncio.run(story())

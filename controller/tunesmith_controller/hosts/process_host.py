@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -38,10 +39,12 @@ _FIRST_BACKOFF_S: Final = 0.1
 _LONGEST_BACKOFF_S: Final = 2.0
 _STOP_S: Final = 3.0
 _MAX_SOCKET_PATH: Final = 107
+_OF_URIS: Final = frozenset("%?#")
 _MAX_LOG_BYTES: Final = 5 * 1024 * 1024
 _SHOWN_LINES: Final = 8
 
 State = Endpoint | NotReady | HostFailed
+_log = logging.getLogger(__name__)
 
 
 class ProcessAlgorithmHost:
@@ -102,6 +105,17 @@ class ProcessAlgorithmHost:
         self._retry_at = float("inf")
 
     async def _keep(self) -> None:
+        try:
+            await self._keep_running()
+        except Exception as error:  # noqa: BLE001 - whatever it is, people are told
+            # A defect may not look like a service that is about to start.
+            _log.exception("cannot keep the suggestion service running")
+            self._retry_at = asyncio.get_running_loop().time() + COOL_DOWN_S
+            self._state = HostFailed(
+                f"the suggestion service cannot be kept running: {type(error).__name__}: {error}"
+            )
+
+    async def _keep_running(self) -> None:
         """Starts the service again and again until it cannot be started at all."""
         loop = asyncio.get_running_loop()
         failed_starts = restarts = 0
@@ -157,10 +171,10 @@ class ProcessAlgorithmHost:
             )
 
     def _place(self) -> Path:
-        """The socket's path, always the same one; in a short folder when ours is too deep."""
+        """The socket's path, always the same one; in a plain short folder when ours is not."""
         if self._socket is None:
             folder = self._folder.absolute()
-            if len(os.fsencode(folder / "suggestion" / "service.sock")) > _MAX_SOCKET_PATH:
+            if not _is_socket_path(folder / "suggestion" / "service.sock"):
                 folder = self._temporary = Path(tempfile.mkdtemp(prefix="tunesmith-", dir="/tmp"))
             private = folder / "suggestion"
             private.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -174,6 +188,11 @@ class ProcessAlgorithmHost:
             f"the suggestion service could not be started {MAX_FAILED_STARTS} times: it {ended}"
             f"{said}; the whole log is {self._log}"
         )
+
+
+def _is_socket_path(path: Path) -> bool:
+    """Whether it fits a socket's address and means itself in the URI that gRPC makes of it."""
+    return len(os.fsencode(path)) <= _MAX_SOCKET_PATH and not _OF_URIS.intersection(str(path))
 
 
 async def _answers(target: str, child: Process) -> bool:

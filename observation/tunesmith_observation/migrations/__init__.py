@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 
 from tunesmith_api.errors import Invalid
 from tunesmith_observation.database import parsed_url, translated_errors, writer_engine
@@ -19,7 +19,7 @@ from tunesmith_observation.database import parsed_url, translated_errors, writer
 VERSION_TABLE = "observation_schema_version"
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str | URL) -> None:
     """Creates or upgrades the tables. Raises Unavailable; Invalid for an unusable URL, or tables
     that a newer version has made."""
     with translated_errors():
