@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := api proto sdk controller suggestion metrics_collector observation
+PACKAGES := api proto sdk controller suggestion earlystopping metrics_collector observation
 
 .PHONY: run test check format proto clean
 

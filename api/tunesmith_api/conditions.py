@@ -171,12 +171,13 @@ def advance_trial(
 def advance_experiment(
     conditions: Sequence[Condition], to: ExperimentState, reason: str, message: str, now: datetime
 ) -> tuple[Condition, ...]:
-    """Moves an experiment along its table. Restarting drops Succeeded and Failed."""
+    """Moves an experiment along its table. Restarting drops Succeeded and Failed, and is set anew
+    each time."""
     here = experiment_state(conditions)
     if to is not here and to not in EXPERIMENT_TRANSITIONS[here]:
         raise TransitionError(f"Experiment: {here} -> {to} is not a transition")
     if to is ExperimentState.RESTARTING:
-        conditions = [c for c in conditions if c.type not in ("Succeeded", "Failed")]
+        conditions = [c for c in conditions if c.type not in ("Succeeded", "Failed", str(to))]
     return _advance(conditions, to, reason, message, now, ends=to.is_terminal)
 
 

@@ -27,7 +27,12 @@ ANNOTATION_PATH: Final = "tunesmith.dev/path"
 ANNOTATION_SPEC_DIGEST: Final = "tunesmith.dev/spec-digest"
 """On an Experiment: names the spec that was submitted, to tell a changed file."""
 ANNOTATION_PAUSED: Final = "tunesmith.dev/paused"
-"""On an Experiment: "true" while nothing of it may run; running attempts are interrupted."""
+"""On an Experiment or a Trial: "true" while nothing of it may run; a running attempt is
+interrupted, and a new one follows when the annotation goes."""
+ANNOTATION_STOPPED: Final = "tunesmith.dev/stopped"
+"""On an Experiment: "true" ends it now, in success, with what has been found."""
+ANNOTATION_PARENT: Final = "tunesmith.dev/parent"
+"""On a Trial: the uid of the Trial whose checkpoint directory it starts from."""
 
 _DIGITS: Final = string.digits + string.ascii_lowercase
 _SUFFIX: Final = 8

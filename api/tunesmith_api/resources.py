@@ -244,6 +244,24 @@ class Observation(Node):
 # ---- Experiment ---------------------------------------------------------------------------------
 
 
+class RunPolicy(Node):
+    """Ours. Wall-clock limits in seconds, and what becomes of running trials at the end.
+
+    `running_trials_at_end`: "Stop" (also when empty) kills them, "Finish" lets them run out, as
+    Katib does.
+    """
+
+    active_deadline_seconds: Count | None = None
+    trial_active_deadline_seconds: Count | None = None
+    running_trials_at_end: str = ""
+
+
+class EnqueuedPoint(Node):
+    """Ours. A point that a person wants tried before the algorithm is asked again."""
+
+    parameter_assignments: Annotated[tuple[NamedValue, ...], BeforeValidator(_list)] = ()
+
+
 class ExperimentSpec(Node):
     parameters: Annotated[tuple[ParameterSpec, ...], BeforeValidator(_list)] = ()
     objective: ObjectiveSpec | None = None
@@ -256,6 +274,9 @@ class ExperimentSpec(Node):
     metrics_collector_spec: MetricsCollectorSpec | None = None
     nas_config: NasConfig | None = None
     resume_policy: str = ""
+    # ours
+    run_policy: RunPolicy | None = None
+    enqueued: Annotated[tuple[EnqueuedPoint, ...], BeforeValidator(_list)] = ()
 
 
 class OptimalTrial(Node):
@@ -319,6 +340,23 @@ class TrialSpec(Node):
     success_condition: str = ""
     failure_condition: str = ""
     labels: dict[str, Text] | None = None
+    # ours
+    active_deadline_seconds: Count | None = None
+
+
+class StopRecord(Node):
+    """Ours. An early stop that was decided: written before it is carried out, never re-derived.
+
+    `value` was compared with `threshold` at `step` (from 1), against `peers` ended trials.
+    """
+
+    rule: str = ""
+    metric: str = ""
+    value: Text = ""
+    threshold: Text = ""
+    step: int = 0
+    peers: int = 0
+    message: str = ""
 
 
 class RunRecord(Node):
@@ -331,6 +369,8 @@ class RunRecord(Node):
     lost: int = 0
     job_uid: str = Field(default="", alias="jobUID")
     waiting: str = ""
+    started_at: Time | None = None
+    stopping: StopRecord | None = None
     released: bool = False
 
 
@@ -402,6 +442,7 @@ class SuggestionStatus(Node):
     asking: Batch | None = None
     batches: Annotated[tuple[Batch, ...], BeforeValidator(_list)] = ()
     search_ended: str = ""
+    enqueued_taken: int = 0
 
 
 class Suggestion(Node):

@@ -8,16 +8,16 @@ look at objects need none of this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tunesmith_controller.clock import SystemClock, SystemRng
-from tunesmith_controller.events import LoggedEvents
+from tunesmith_controller.events import SpokenEvents
 from tunesmith_controller.hosts.grpc_suggestions import GrpcSuggestionClient
 from tunesmith_controller.hosts.process_host import ProcessAlgorithmHost
 from tunesmith_controller.manager.manager import Manager
-from tunesmith_controller.ports import ObjectStore, Ports
+from tunesmith_controller.ports import ObjectStore, Ports, StopDecision, StopProblem
 from tunesmith_controller.workloads.collected import CollectedWorkloads
 from tunesmith_controller.workloads.process import ProcessSettings, ProcessWorkloads
 from tunesmith_metrics_collector.fleet import CollectorFleet
@@ -48,7 +48,8 @@ async def control(
         observations=log,
         clock=clock,
         rng=SystemRng(),
-        events=LoggedEvents(),
+        events=SpokenEvents(notice),
+        stopping=_NoRules(),
     )
     try:
         await Manager(ports).run()
@@ -57,3 +58,16 @@ async def control(
         await client.close()
         await host.aclose()
         await log.aclose()
+
+
+class _NoRules:  # replaced by tunesmith_earlystopping.core.LocalRules in the next slice
+    def validate(self, problem: StopProblem) -> Sequence[str]:
+        return [f"there is no early stopping rule {problem.rule!r}"]
+
+    def digest(self, problem: StopProblem, curve: Sequence[float]) -> Sequence[float]:
+        return ()
+
+    def judge(
+        self, problem: StopProblem, curve: Sequence[float], peers: Sequence[Sequence[float]]
+    ) -> StopDecision:
+        return StopDecision(False)

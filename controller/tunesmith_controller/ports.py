@@ -32,6 +32,7 @@ from tunesmith_api.observations import (
     SourceState,
 )
 from tunesmith_api.problem import History, Problem
+from tunesmith_api.stopping import StopDecision, StopProblem
 
 __all__ = [
     "Acknowledged",
@@ -67,6 +68,9 @@ __all__ = [
     "SourceKey",
     "SourceNotes",
     "SourceState",
+    "StopDecision",
+    "StopProblem",
+    "StoppingRules",
     "Suggested",
     "SuggestionClient",
     "TrialRun",
@@ -197,6 +201,12 @@ class TrialRun:
     metrics: Sequence[str] = ()
     filters: Sequence[str] = ()
     context: Mapping[str, str] = field(default_factory=dict)
+    collector: str = "StdOut"
+    """Katib's collector kind; File reads `metrics_path`, which the program writes."""
+    metrics_path: str = ""
+    metrics_format: str = "TEXT"
+    parent_uid: str = ""
+    """The trial whose checkpoint directory this one starts from; none when empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +333,28 @@ class SuggestionClient(Protocol):
     async def suggest(self, endpoint: Endpoint, ask: Ask) -> Suggested | SearchEnded: ...
 
 
+# ---- early stopping -----------------------------------------------------------------------------
+
+
+class StoppingRules(Protocol):
+    """Rules that judge running trials. Pure and quick (well under a millisecond): no reconciler
+    waits for them. Raise LookupError for a rule that does not exist."""
+
+    def validate(self, problem: StopProblem) -> Sequence[str]:
+        """What is wrong with name or settings; empty when nothing is."""
+        ...
+
+    def digest(self, problem: StopProblem, curve: Sequence[float]) -> Sequence[float]:
+        """What the rule will ever look at of an ended trial's curve; empty when nothing."""
+        ...
+
+    def judge(
+        self, problem: StopProblem, curve: Sequence[float], peers: Sequence[Sequence[float]]
+    ) -> StopDecision:
+        """Whether a running trial should stop: its values so far, and its peers' digests."""
+        ...
+
+
 # ---- time, chance, people -----------------------------------------------------------------------
 
 
@@ -366,3 +398,4 @@ class Ports:
     clock: Clock
     rng: Rng
     events: Events
+    stopping: StoppingRules

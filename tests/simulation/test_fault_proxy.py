@@ -12,6 +12,7 @@ from in_process_suggestions import InProcessSuggestions, StaticHost
 from lives import Life, Surroundings, at_once
 from memory_observations import MemoryObservationLog
 from scripted_workloads import ScriptedWorkloads
+from stopping_rules import CeilingRules
 from virtual_loop import SeededRng, VirtualClock, run
 
 from tunesmith_controller.events import RememberedEvents
@@ -60,6 +61,7 @@ class Rig:
             VirtualClock(),
             SeededRng(0),
             RememberedEvents(),
+            CeilingRules(),
         )
 
     async def live(self, use: Use, seconds: float = 60) -> Life:

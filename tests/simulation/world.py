@@ -32,6 +32,7 @@ from scenarios import (
     rows_late_by,
 )
 from scripted_workloads import ScriptedWorkloads
+from stopping_rules import CeilingRules
 from virtual_loop import SeededRng, VirtualClock, describe_tasks, run
 from witnesses import Interview, errors_logged
 
@@ -157,6 +158,7 @@ class _World:
             clock=VirtualClock(),
             rng=SeededRng(self._seed),
             events=self._events,
+            stopping=CeilingRules(),
         )
 
     # ---- lives ----------------------------------------------------------------------------------

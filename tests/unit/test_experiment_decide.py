@@ -13,8 +13,7 @@ from given import facts
 from tunesmith_api.problems import objective_of
 from tunesmith_api.resources import Experiment, Suggestion
 from tunesmith_controller.experiment.decide import Plan, Snapshot, decide, wanted
-from tunesmith_controller.experiment.decide import tally as tally_of
-from tunesmith_controller.trial.facts import TrialFacts
+from tunesmith_controller.trial.facts import TrialFacts, census
 
 
 def snapshot(
@@ -23,7 +22,8 @@ def snapshot(
     suggestion: Suggestion | None = None,
     gone: int = 0,
 ) -> Snapshot:
-    return Snapshot(experiment, objective_of(experiment), suggestion, trials, gone)
+    objective = objective_of(experiment)
+    return Snapshot(experiment, objective, suggestion, census(trials, objective), gone)
 
 
 def decided(*args: Any, **kwargs: Any) -> Plan:
@@ -53,7 +53,7 @@ def test_requests_are_what_has_ended_plus_parallelism_within_the_budget(
 ) -> None:
     trials = [facts(n, "Succeeded", loss=1.0) for n in range(ended)]
     given_one = snapshot(given.experiment(parallel=parallel, max_trials=budget), trials)
-    assert wanted(given_one, tally_of(trials, 0)) == want
+    assert wanted(given_one) == want
 
 
 def test_requests_never_shrink_when_reads_are_stale() -> None:

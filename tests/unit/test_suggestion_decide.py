@@ -24,14 +24,15 @@ from tunesmith_controller.suggestion.decide import (
     next_batch,
     unhealthy,
 )
-from tunesmith_controller.trial.facts import TrialFacts
+from tunesmith_controller.trial.facts import TrialFacts, census
 
 PROBLEM = problem_of(given.experiment(), "uid-quick", 7)
 SERVICE = Endpoint("unix:/tmp/s")
 
 
 def snapshot(suggestion: Suggestion, trials: Sequence[TrialFacts] = (), **more: Any) -> Snapshot:
-    return Snapshot(suggestion, PROBLEM, trials, **{"endpoint": SERVICE, **more})
+    counted = census(trials, PROBLEM.objective)
+    return Snapshot(suggestion, PROBLEM, counted, **{"endpoint": SERVICE, **more})
 
 
 def decided(suggestion: Suggestion, trials: Sequence[TrialFacts] = (), **more: Any) -> Plan:

@@ -9,9 +9,10 @@ wanted in all, and every assignment becomes one Trial.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from tunesmith_api import names
 from tunesmith_api.conditions import (
@@ -23,7 +24,6 @@ from tunesmith_api.conditions import (
     find,
     suggestion_state,
 )
-from tunesmith_api.metrics import best
 from tunesmith_api.problem import Objective
 from tunesmith_api.resources import (
     API_VERSION,
@@ -43,32 +43,43 @@ from tunesmith_api.resources import (
     TrialSpec,
 )
 from tunesmith_controller.ports import Json
-from tunesmith_controller.trial.facts import TrialFacts
-
-FINISHED_NAMES = 100
-"""How many names of finished trials each status list keeps; counters are exact."""
+from tunesmith_controller.trial.facts import Census, TrialFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that was read. `trials` are this experiment's, in ordinal order; `gone` counts ordinals
-    whose Trial was deleted by hand after it had been created (confirmed by a live read)."""
+    """All that was read. `gone` counts ordinals whose Trial was deleted by hand after it had been
+    created (confirmed by a live read)."""
 
     experiment: Experiment
     objective: Objective
     suggestion: Suggestion | None
-    trials: Sequence[TrialFacts]
+    trials: Census
     gone: int = 0
+
+    @property
+    def ended(self) -> int:
+        """Ordinals that are over, whatever became of them."""
+        return self.gone + self.trials.count(*_ENDS)
+
+    @property
+    def failed(self) -> int:
+        """What counts against maxFailedTrialCount, as in Katib."""
+        return self.trials.count(TrialState.FAILED, TrialState.METRICS_UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in this order; None and empty mean nothing."""
+    """What to do, in this order; None and empty mean nothing. `hold` and `unhold` name trials that
+    lose or get a place; `again` is in seconds."""
 
     create_suggestion: Suggestion | None = None
     set_requests: int | None = None
+    hold: tuple[str, ...] = ()
+    unhold: tuple[str, ...] = ()
     create_trials: tuple[TrialAssignment, ...] = ()
     status: ExperimentStatus | None = None
+    again: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,58 +91,48 @@ class End:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Trials by state."""
+GOAL_REACHED: Final = "ExperimentGoalReached"
+MAX_TRIALS_REACHED: Final = "ExperimentMaxTrialsReached"
+SEARCH_ENDED: Final = "ExperimentSuggestionEndReached"
+STOPPED: Final = "ExperimentStopped"
+DEADLINE_REACHED: Final = "ExperimentDeadlineReached"
+FAILED: Final = "ExperimentFailed"
 
-    by_state: Mapping[TrialState, tuple[TrialFacts, ...]]
-    gone: int
+RESTARTABLE: Final = (MAX_TRIALS_REACHED, STOPPED, DEADLINE_REACHED)
+"""Ends that a changed budget can undo, where the resumePolicy keeps the search."""
+RESUMABLE_POLICIES: Final = ("LongRunning", "FromVolume")
+FINISHABLE: Final = (GOAL_REACHED, SEARCH_ENDED, FAILED)
+"""Ends after which running trials may run out, where the runPolicy says so."""
 
-    def count(self, *states: TrialState) -> int:
-        return sum(len(self.by_state.get(state, ())) for state in states)
-
-    def names(self, *states: TrialState) -> tuple[str, ...]:
-        return tuple(facts.name for state in states for facts in self.by_state.get(state, ()))
-
-    @property
-    def ended(self) -> int:
-        """Ordinals that are over, whatever became of them."""
-        return self.gone + self.count(*(s for s in TrialState if s.is_terminal))
-
-    @property
-    def failed(self) -> int:
-        """What counts against maxFailedTrialCount, as in Katib."""
-        return self.count(TrialState.FAILED, TrialState.METRICS_UNAVAILABLE)
-
-
-def tally(trials: Iterable[TrialFacts], gone: int) -> Tally:
-    by_state: dict[TrialState, list[TrialFacts]] = {}
-    for facts in trials:
-        by_state.setdefault(facts.state, []).append(facts)
-    return Tally({state: tuple(found) for state, found in by_state.items()}, gone)
+_ENDS: Final = tuple(state for state in TrialState if state.is_terminal)
 
 
 def decide(snapshot: Snapshot, now: datetime) -> Plan:
     """The next step of an experiment."""
-    experiment, counted = snapshot.experiment, tally(snapshot.trials, snapshot.gone)
+    experiment = snapshot.experiment
     if experiment.metadata.deletion_timestamp is not None:
         return Plan()
     state = experiment_state(experiment.status.conditions)
-    end = None if state.is_terminal else ending(snapshot, counted)
-    status = next_status(snapshot, counted, end, now)
-    plan = Plan(status=status if status != experiment.status else None)
+    end = ending(snapshot, now)
+    if state.is_terminal and end is None and is_restartable(experiment):
+        return Plan(status=restarted(experiment.status, now))
+    status = next_status(snapshot, None if state.is_terminal else end, now)
+    plan = Plan(
+        status=status if status != experiment.status else None,
+        again=None if state.is_terminal or end else until_deadline(experiment, now),
+    )
     if state.is_terminal or end is not None or is_paused(experiment):
         return plan
+    requests = wanted(snapshot)
     if snapshot.suggestion is None:
-        return Plan(
-            create_suggestion=suggestion_for(experiment, wanted(snapshot, counted)),
-            status=plan.status,
-        )
-    requests = wanted(snapshot, counted)
-    return Plan(
+        return replace(plan, create_suggestion=suggestion_for(experiment, requests))
+    hold, unhold = places(snapshot)
+    return replace(
+        plan,
         set_requests=requests if requests > snapshot.suggestion.spec.requests else None,
+        hold=hold,
+        unhold=unhold,
         create_trials=uncreated(snapshot),
-        status=plan.status,
     )
 
 
@@ -140,98 +141,157 @@ def is_paused(experiment: Experiment) -> bool:
     return (experiment.metadata.annotations or {}).get(names.ANNOTATION_PAUSED) == "true"
 
 
-def wanted(snapshot: Snapshot, counted: Tally) -> int:
+def is_stopped(experiment: Experiment) -> bool:
+    """Whether a person wants it to end with what it has found."""
+    return (experiment.metadata.annotations or {}).get(names.ANNOTATION_STOPPED) == "true"
+
+
+def parallel(experiment: Experiment) -> int:
+    return experiment.spec.parallel_trial_count or 3
+
+
+def wanted(snapshot: Snapshot) -> int:
     """How many assignments there should be in all, from the first to the last."""
-    spec = snapshot.experiment.spec
-    wanted_now = counted.ended + (spec.parallel_trial_count or 3)
-    return wanted_now if spec.max_trial_count is None else min(spec.max_trial_count, wanted_now)
+    wanted_now = snapshot.ended + parallel(snapshot.experiment)
+    budget = snapshot.experiment.spec.max_trial_count
+    return wanted_now if budget is None else min(budget, wanted_now)
+
+
+def places(snapshot: Snapshot) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of trials to hold back and of trials to let go on: the lowest ordinals have a place.
+
+    Less parallelism interrupts the newest trials; nothing that has ended is touched.
+    """
+    count, active = parallel(snapshot.experiment), snapshot.trials.active
+    hold = tuple(facts.name for facts in active[count:] if not facts.held)
+    return hold, tuple(facts.name for facts in active[:count] if facts.held)
 
 
 def uncreated(snapshot: Snapshot) -> tuple[TrialAssignment, ...]:
     """Assignments without a Trial, in ordinal order, as far as parallelism and budget allow."""
     if snapshot.suggestion is None:
         return ()
-    exist = {facts.ordinal for facts in snapshot.trials}
-    active = sum(not facts.state.is_terminal for facts in snapshot.trials)
-    spec = snapshot.experiment.spec
-    room = (spec.parallel_trial_count or 3) - active
+    trials, spec = snapshot.trials, snapshot.experiment.spec
+    room = parallel(snapshot.experiment) - len(trials.active)
     if spec.max_trial_count is not None:
-        room = min(room, spec.max_trial_count - len(snapshot.trials) - snapshot.gone)
-    missing = [a for a in snapshot.suggestion.status.suggestions if a.ordinal not in exist]
+        room = min(room, spec.max_trial_count - len(trials) - snapshot.gone)
+    assignments = snapshot.suggestion.status.suggestions
+    missing = [a for a in assignments if a.ordinal not in trials.by_ordinal]
     return tuple(sorted(missing, key=lambda a: a.ordinal)[: max(room, 0)])
 
 
-def ending(snapshot: Snapshot, counted: Tally) -> End | None:
+# ---- ends ---------------------------------------------------------------------------------------
+
+
+def ending(snapshot: Snapshot, now: datetime) -> End | None:
     """The first rule that ends the experiment (katib-reference 3.2), None while none does."""
-    spec, suggestion = snapshot.experiment.spec, snapshot.suggestion
-    top = best_trial(snapshot)
+    spec, top = snapshot.experiment.spec, snapshot.trials.best
     value = top.objective(snapshot.objective) if top else None
     if top is not None and value is not None and snapshot.objective.reached(value):
         message = (
             f"Trial {top.name} reached the goal {snapshot.objective.goal!r}: "
             f"{snapshot.objective.metric}={value!r}"
         )
-        return End(ExperimentState.SUCCEEDED, "ExperimentGoalReached", message)
+        return End(ExperimentState.SUCCEEDED, GOAL_REACHED, message)
     limit = spec.max_failed_trial_count
-    if limit is not None and counted.failed and counted.failed >= limit:
-        return End(ExperimentState.FAILED, "ExperimentFailed", _too_many_failures(counted, limit))
-    if spec.max_trial_count is not None and counted.ended >= spec.max_trial_count:
+    if limit is not None and snapshot.failed and snapshot.failed >= limit:
+        return End(ExperimentState.FAILED, FAILED, _too_many_failures(snapshot, limit))
+    if spec.max_trial_count is not None and snapshot.ended >= spec.max_trial_count:
         message = f"All {spec.max_trial_count} trials have ended"
-        return End(ExperimentState.SUCCEEDED, "ExperimentMaxTrialsReached", message)
-    if suggestion is None:
+        return End(ExperimentState.SUCCEEDED, MAX_TRIALS_REACHED, message)
+    if is_stopped(snapshot.experiment):
+        message = f"Stopped by a person after {snapshot.ended} trials"
+        return End(ExperimentState.SUCCEEDED, STOPPED, message)
+    left = until_deadline(snapshot.experiment, now)
+    if left is not None and left <= 0:
+        seconds = spec.run_policy.active_deadline_seconds if spec.run_policy else 0
+        message = f"activeDeadlineSeconds ({seconds}) have passed; {snapshot.ended} trials ended"
+        return End(ExperimentState.SUCCEEDED, DEADLINE_REACHED, message)
+    return _suggestion_ending(snapshot)
+
+
+def until_deadline(experiment: Experiment, now: datetime) -> float | None:
+    """Seconds of wall time left since the start or the last restart; None without a limit."""
+    policy, status = experiment.spec.run_policy, experiment.status
+    if policy is None or policy.active_deadline_seconds is None or status.start_time is None:
         return None
-    return _suggestion_ending(suggestion, counted)
+    restart = find(status.conditions, "Restarting")
+    since = restart.last_transition_time if restart else None
+    passed = (now - (since or status.start_time)).total_seconds()
+    return policy.active_deadline_seconds - passed
 
 
-def _suggestion_ending(suggestion: Suggestion, counted: Tally) -> End | None:
-    status = suggestion.status
+def _suggestion_ending(snapshot: Snapshot) -> End | None:
+    if snapshot.suggestion is None:
+        return None
+    status = snapshot.suggestion.status
     if suggestion_state(status.conditions) is SuggestionState.FAILED:
         failed = find(status.conditions, "Failed")
         message = failed.message if failed else "the suggestion service failed"
-        return End(ExperimentState.FAILED, "ExperimentFailed", message)
-    if status.search_ended and counted.ended >= status.suggestion_count:
+        return End(ExperimentState.FAILED, FAILED, message)
+    if status.search_ended and snapshot.ended >= status.suggestion_count:
         message = f"The search has ended: {status.search_ended}"
-        return End(ExperimentState.SUCCEEDED, "ExperimentSuggestionEndReached", message)
+        return End(ExperimentState.SUCCEEDED, SEARCH_ENDED, message)
     return None
 
 
-def _too_many_failures(counted: Tally, limit: int) -> str:
-    failed = counted.names(TrialState.FAILED)
-    silent = counted.names(TrialState.METRICS_UNAVAILABLE)
+def _too_many_failures(snapshot: Snapshot, limit: int) -> str:
     parts = []
-    if failed:
-        parts.append(f"{len(failed)} failed (last: {failed[-1]})")
-    if silent:
-        parts.append(f"{len(silent)} without metrics (last: {silent[-1]})")
+    for state, what in (
+        (TrialState.FAILED, "failed"),
+        (TrialState.METRICS_UNAVAILABLE, "without metrics"),
+    ):
+        if count := snapshot.trials.count(state):
+            parts.append(f"{count} {what} (last: {snapshot.trials.names(state)[-1]})")
     return f"{' and '.join(parts)}; maxFailedTrialCount is {limit}"
 
 
-def best_trial(snapshot: Snapshot) -> TrialFacts | None:
-    """The incumbent: best finite objective, ties to the lowest ordinal."""
-    by_ordinal = {facts.ordinal: facts for facts in snapshot.trials}
-    values = ((f.ordinal, f.objective(snapshot.objective)) for f in snapshot.trials)
-    winner = best(snapshot.objective, ((o, v) for o, v in values if v is not None))
-    return None if winner is None else by_ordinal[winner]
+def is_restartable(experiment: Experiment) -> bool:
+    """Whether an experiment that has ended may go on, once no rule ends it any more."""
+    succeeded = find(experiment.status.conditions, "Succeeded")
+    return (
+        succeeded is not None
+        and succeeded.reason in RESTARTABLE
+        and experiment.spec.resume_policy in RESUMABLE_POLICIES
+    )
 
 
-def next_status(
-    snapshot: Snapshot, counted: Tally, end: End | None, now: datetime
-) -> ExperimentStatus:
+def may_finish(experiment: Experiment) -> bool:
+    """Whether trials that run when the experiment ends may run out."""
+    policy, conditions = experiment.spec.run_policy, experiment.status.conditions
+    wished = policy is not None and policy.running_trials_at_end == "Finish"
+    return wished and bool(conditions) and conditions[-1].reason in FINISHABLE
+
+
+def restarted(status: ExperimentStatus, now: datetime) -> ExperimentStatus:
+    conditions = advance_experiment(
+        status.conditions,
+        ExperimentState.RESTARTING,
+        "ExperimentRestarting",
+        "Experiment is restarted: its budget allows more",
+        now,
+    )
+    return status.with_(conditions=conditions, completion_time=None)
+
+
+# ---- status -------------------------------------------------------------------------------------
+
+
+def next_status(snapshot: Snapshot, end: End | None, now: datetime) -> ExperimentStatus:
     """The status as it should read now."""
     old = snapshot.experiment.status
-    conditions = next_conditions(old.conditions, counted, end, now)
     status = old.with_(
-        conditions=conditions,
+        conditions=next_conditions(old.conditions, snapshot.trials, end, now),
         start_time=old.start_time or now,
         completion_time=now if end is not None else old.completion_time,
-        **_counters(counted, snapshot.experiment.spec.max_trial_count),
+        **_counters(snapshot),
     )
-    top = best_trial(snapshot)
+    top = snapshot.trials.best
     return status if top is None else status.with_(current_optimal_trial=_optimal(top))
 
 
 def next_conditions(
-    conditions: Sequence[Condition], counted: Tally, end: End | None, now: datetime
+    conditions: Sequence[Condition], trials: Census, end: End | None, now: datetime
 ) -> tuple[Condition, ...]:
     state = experiment_state(conditions)
     if state is ExperimentState.PENDING:
@@ -240,36 +300,34 @@ def next_conditions(
         )
     if end is not None:
         return advance_experiment(conditions, end.state, end.reason, end.message, now)
-    if not state.is_terminal and counted.by_state:
+    if not state.is_terminal and len(trials):
         return advance_experiment(
             conditions, ExperimentState.RUNNING, "ExperimentRunning", "Experiment is running", now
         )
     return tuple(conditions)
 
 
-def _counters(counted: Tally, budget: int | None) -> dict[str, object]:
-    state = TrialState
+def _counters(snapshot: Snapshot) -> dict[str, object]:
+    trials, state = snapshot.trials, TrialState
+    budget = snapshot.experiment.spec.max_trial_count
     pending = (state.PENDING, state.CREATED)
-    total = counted.count(*state)
     return {
-        "running_trial_list": counted.names(state.RUNNING),
-        "pending_trial_list": counted.names(*pending),
-        "succeeded_trial_list": counted.names(state.SUCCEEDED)[-FINISHED_NAMES:],
-        "failed_trial_list": counted.names(state.FAILED)[-FINISHED_NAMES:],
-        "killed_trial_list": counted.names(state.KILLED)[-FINISHED_NAMES:],
-        "early_stopped_trial_list": counted.names(state.EARLY_STOPPED)[-FINISHED_NAMES:],
-        "metrics_unavailable_trial_list": counted.names(state.METRICS_UNAVAILABLE)[
-            -FINISHED_NAMES:
-        ],
-        "trials": total,
-        "trials_succeeded": counted.count(state.SUCCEEDED),
-        "trials_failed": counted.count(state.FAILED),
-        "trials_killed": counted.count(state.KILLED),
-        "trials_pending": counted.count(*pending),
-        "trials_running": counted.count(state.RUNNING),
-        "trials_early_stopped": counted.count(state.EARLY_STOPPED),
-        "trial_metrics_unavailable": counted.count(state.METRICS_UNAVAILABLE),
-        "progress": f"{counted.ended}/{total if budget is None else budget}",
+        "running_trial_list": trials.names(state.RUNNING),
+        "pending_trial_list": trials.names(*pending),
+        "succeeded_trial_list": trials.names(state.SUCCEEDED),
+        "failed_trial_list": trials.names(state.FAILED),
+        "killed_trial_list": trials.names(state.KILLED),
+        "early_stopped_trial_list": trials.names(state.EARLY_STOPPED),
+        "metrics_unavailable_trial_list": trials.names(state.METRICS_UNAVAILABLE),
+        "trials": len(trials),
+        "trials_succeeded": trials.count(state.SUCCEEDED),
+        "trials_failed": trials.count(state.FAILED),
+        "trials_killed": trials.count(state.KILLED),
+        "trials_pending": trials.count(*pending),
+        "trials_running": trials.count(state.RUNNING),
+        "trials_early_stopped": trials.count(state.EARLY_STOPPED),
+        "trial_metrics_unavailable": trials.count(state.METRICS_UNAVAILABLE),
+        "progress": f"{snapshot.ended}/{len(trials) if budget is None else budget}",
     }
 
 
@@ -357,6 +415,9 @@ def trial_for(
             metrics_collector=spec.metrics_collector_spec,
             primary_pod_labels=template.primary_pod_labels,
             early_stopping_rules=assignment.early_stopping_rules,
+            active_deadline_seconds=spec.run_policy.trial_active_deadline_seconds
+            if spec.run_policy
+            else None,
         ),
     )
 

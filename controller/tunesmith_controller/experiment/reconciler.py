@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tunesmith_api import names
+from tunesmith_api.problem import Objective
 from tunesmith_api.problems import objective_of, space_of
 from tunesmith_api.resources import Experiment, Suggestion, Trial, TrialAssignment
 from tunesmith_api.template import render
@@ -15,8 +16,11 @@ from tunesmith_controller.ports import (
     Key,
     NotFound,
     Ports,
+    Unavailable,
 )
-from tunesmith_controller.trial.facts import FactBook, TrialFacts, owned_by
+from tunesmith_controller.trial.absent import Absentees
+from tunesmith_controller.trial.facts import owned_by
+from tunesmith_controller.trial.roster import Rosters
 
 
 class NameConflict(Exception):
@@ -26,10 +30,13 @@ class NameConflict(Exception):
 class ExperimentReconciler:
     """Keeps an Experiment supplied with trials until a rule ends it."""
 
-    def __init__(self, ports: Ports, cache: CachedObjects) -> None:
+    def __init__(
+        self, ports: Ports, cache: CachedObjects, rosters: Rosters, absentees: Absentees
+    ) -> None:
         self._ports = ports
         self._cache = cache
-        self._facts = FactBook(cache)
+        self._rosters = rosters
+        self._absentees = absentees
 
     async def reconcile(self, key: Key) -> float | None:
         cached = self._cache.get(key)
@@ -42,21 +49,16 @@ class ExperimentReconciler:
         snapshot = await self._observe(experiment)
         plan = decide(snapshot, self._ports.clock.now())
         await self._apply(snapshot, plan)
-        return None
+        return plan.again
 
     # ---- observe --------------------------------------------------------------------------------
 
     async def _observe(self, experiment: Experiment) -> Snapshot:
-        metadata = experiment.metadata
-        trials = self._facts.trials(metadata.namespace, metadata.name, metadata.uid)
-        suggestion = self._suggestion(experiment)
-        return Snapshot(
-            experiment=experiment,
-            objective=objective_of(experiment),
-            suggestion=suggestion,
-            trials=trials,
-            gone=await self._gone(experiment, suggestion, trials),
-        )
+        suggestion, objective = self._suggestion(experiment), objective_of(experiment)
+        # Before the census: nothing is awaited between reading it and deciding.
+        gone = await self._gone(experiment, suggestion, objective)
+        trials = self._rosters.of(experiment.metadata.uid, objective)
+        return Snapshot(experiment, objective, suggestion, trials, gone)
 
     def _suggestion(self, experiment: Experiment) -> Suggestion | None:
         metadata = experiment.metadata
@@ -66,25 +68,14 @@ class ExperimentReconciler:
         return Suggestion.parse(cached)
 
     async def _gone(
-        self, experiment: Experiment, suggestion: Suggestion | None, trials: list[TrialFacts]
+        self, experiment: Experiment, suggestion: Suggestion | None, objective: Objective
     ) -> int:
-        """Ordinals whose Trial existed and was deleted by hand. The cache may just be late, so a
-        suspicion is confirmed by a live list before it counts."""
         if suggestion is None:
             return 0
+        trials = self._rosters.of(experiment.metadata.uid, objective)
         waiting = {a.ordinal for a in suggestion.status.suggestions}
-        known = waiting | {facts.ordinal for facts in trials}
-        missing = set(range(suggestion.status.suggestion_count)) - known
-        if not missing:
-            return 0
-        metadata = experiment.metadata
-        live = await self._ports.store.list(
-            "Trial",
-            namespace=metadata.namespace,
-            labels={names.LABEL_EXPERIMENT: metadata.name},
-        )
-        there = {_ordinal(obj) for obj in live.items if owned_by(obj, metadata.uid)}
-        return len(missing - there)
+        proposed = suggestion.status.suggestion_count
+        return len(await self._absentees.of(experiment.metadata, proposed, waiting, trials))
 
     # ---- apply ----------------------------------------------------------------------------------
 
@@ -93,8 +84,14 @@ class ExperimentReconciler:
             await self._create(plan.create_suggestion.json(), snapshot.experiment.metadata.uid)
         if plan.set_requests is not None and snapshot.suggestion is not None:
             await self._set_requests(snapshot.suggestion, plan.set_requests)
-        for assignment in plan.create_trials:
-            await self._create_trial(snapshot, assignment)
+        for name in plan.hold:
+            await self._place(snapshot, name, held="true")
+        for name in plan.unhold:
+            await self._place(snapshot, name, held=None)
+        if plan.create_trials:
+            config_map = await self._config_map(snapshot.experiment)
+            for assignment in plan.create_trials:
+                await self._create_trial(snapshot, assignment, config_map)
         if plan.status is not None:
             body = snapshot.experiment.with_(status=plan.status).json()
             await self._ports.store.update_status(body)
@@ -107,7 +104,35 @@ class ExperimentReconciler:
         }
         await self._ports.store.patch(Key("Suggestion", metadata.namespace, metadata.name), patch)
 
-    async def _create_trial(self, snapshot: Snapshot, assignment: TrialAssignment) -> None:
+    async def _place(self, snapshot: Snapshot, name: str, *, held: str | None) -> None:
+        """Holds a trial back, or gives it its place; one that is gone needs neither."""
+        key = Key("Trial", snapshot.experiment.metadata.namespace, name)
+        try:
+            await self._ports.store.patch(
+                key, {"metadata": {"annotations": {names.ANNOTATION_PAUSED: held}}}
+            )
+        except NotFound:
+            return
+
+    async def _config_map(self, experiment: Experiment) -> Json | None:
+        """The ConfigMap that holds the trial template, where one does. Raises Unavailable while it
+        is not there: its trials wait for it."""
+        template = experiment.spec.trial_template
+        source = template.config_map if template else None
+        if source is None:
+            return None
+        key = Key("ConfigMap", source.config_map_namespace, source.config_map_name)
+        try:
+            return await self._ports.store.get(key)
+        except NotFound:
+            raise Unavailable(
+                f"{key}, which holds the trial template, does not exist; create it and the "
+                "trials follow"
+            ) from None
+
+    async def _create_trial(
+        self, snapshot: Snapshot, assignment: TrialAssignment, config_map: Json | None
+    ) -> None:
         experiment, suggestion = snapshot.experiment, snapshot.suggestion
         if suggestion is None:
             return
@@ -116,6 +141,7 @@ class ExperimentReconciler:
             {p.name: p.value for p in assignment.parameter_assignments},
             space_of(experiment),
             name=assignment.name,
+            **({} if config_map is None else {"config_map": config_map}),
         )
         trial = trial_for(experiment, suggestion, assignment, run_spec)
         await self._create(trial.json(), experiment.metadata.uid)
@@ -154,8 +180,3 @@ class ExperimentReconciler:
 def _assigned(obj: Json) -> list[tuple[str, str]]:
     spec = Trial.parse(obj).spec if obj["kind"] == "Trial" else None
     return [(p.name, p.value) for p in spec.parameter_assignments] if spec else []
-
-
-def _ordinal(obj: Json) -> int | None:
-    text = (obj["metadata"].get("annotations") or {}).get(names.ANNOTATION_ORDINAL, "")
-    return int(text) if text.isdecimal() else None

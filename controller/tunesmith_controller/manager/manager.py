@@ -20,7 +20,10 @@ from tunesmith_controller.manager.queue import Backoff, WorkQueue
 from tunesmith_controller.manager.requests import Requests
 from tunesmith_controller.ports import Conflict, Invalid, Json, Key, PortError, Ports
 from tunesmith_controller.suggestion.reconciler import SuggestionReconciler
+from tunesmith_controller.trial.absent import Absentees
+from tunesmith_controller.trial.bench import Bench
 from tunesmith_controller.trial.reconciler import TrialReconciler
+from tunesmith_controller.trial.roster import Rosters
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class ManagerSettings:
     lost_retries: int = 3
     backoff_first_s: float = 0.1
     backoff_max_s: float = 30.0
+    patience_s: float = 1.0
+    """What keeps failing until its next try is this far away is told to people."""
 
 
 class Reconciler(Protocol):
@@ -67,10 +72,16 @@ class Manager:
         self.cache = Cache(self._informers)
         queues = {kind: WorkQueue(backoff, jitter) for kind in KINDS}
         self._requests = Requests(queues["Suggestion"].add)
+        rosters, absentees = Rosters(), Absentees(ports.store)
+        # First: whoever is told of a change finds it counted.
+        self._informers["Trial"].listen(rosters.changed)
         self._lanes = {
-            "Experiment": _Lane(queues["Experiment"], ExperimentReconciler(ports, self.cache)),
+            "Experiment": _Lane(
+                queues["Experiment"], ExperimentReconciler(ports, self.cache, rosters, absentees)
+            ),
             "Suggestion": _Lane(
-                queues["Suggestion"], SuggestionReconciler(ports, self.cache, self._requests)
+                queues["Suggestion"],
+                SuggestionReconciler(ports, self.cache, self._requests, rosters, absentees),
             ),
             "Trial": _Lane(
                 queues["Trial"],
@@ -80,6 +91,7 @@ class Manager:
                     poll_s=self.settings.trial_poll_s,
                     grace_s=self.settings.metrics_grace_s,
                     lost_retries=self.settings.lost_retries,
+                    bench=Bench(ports.observations, ports.stopping, rosters),
                 ),
             ),
         }
@@ -131,6 +143,8 @@ class Manager:
         except PortError as error:
             delay = lane.queue.failed(key)
             _log.info("%s: %s; again in %.1f s", key, error, delay)
+            if delay >= self.settings.patience_s:
+                self._tell(key, "Unavailable", f"{error}; it is tried again until it works")
         except ValueError as error:
             # An object nobody can read (pydantic, enums): set aside until it changes.
             self._tell(key, "Quarantined", str(error))

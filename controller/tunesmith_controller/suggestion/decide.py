@@ -36,7 +36,7 @@ from tunesmith_controller.ports import (
     SearchEnded,
     Suggested,
 )
-from tunesmith_controller.trial.facts import TrialFacts
+from tunesmith_controller.trial.facts import Census
 
 MAX_COUNT = 500
 """Assignments asked for at once; larger wishes are split."""
@@ -47,14 +47,16 @@ KEPT_ASSIGNMENTS = 64
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that was read. `experiment_over` says why, empty while it runs. `missing` are ordinals
-    told before whose Trial was deleted by hand (confirmed): no one can tell them any more."""
+    told before whose Trial was deleted by hand (confirmed): no one can tell them any more.
+    `enqueued` are the points that people asked for, as texts by parameter name, oldest first."""
 
     suggestion: Suggestion
     problem: Problem
-    trials: Sequence[TrialFacts]
+    trials: Census
     endpoint: Endpoint | NotReady | HostFailed | None = None
     experiment_over: str = ""
     missing: frozenset[int] = field(default_factory=frozenset)
+    enqueued: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,12 @@ def decide(snapshot: Snapshot, now: datetime) -> Plan:
     """The next step of a Suggestion that has been begun."""
     suggestion = snapshot.suggestion
     state = suggestion_state(suggestion.status.conditions)
+    if state is SuggestionState.SUCCEEDED and not snapshot.experiment_over:
+        return Plan(status=_again(suggestion, now))
     if state.is_terminal:
+        return Plan(release=True)
+    if snapshot.experiment_over and suggestion.spec.resume_policy == "LongRunning":
+        # As in Katib it stays Running; what it knows is on record, so no process is kept.
         return Plan(release=True)
     if snapshot.experiment_over:
         return Plan(
@@ -120,9 +127,11 @@ def _with_service(snapshot: Snapshot, state: SuggestionState, now: datetime) -> 
         ask = ask_for(snapshot, asking)
         return Plan(ask=ask, again=None if ask is not None else 1.0)
     batch = next_batch(snapshot)
+    if batch is not None and len(snapshot.enqueued) > suggestion.status.enqueued_taken:
+        return Plan(status=taken(snapshot, batch))
     if batch is not None:
         return Plan(status=suggestion.status.with_(asking=batch))
-    trimmed = trim(suggestion.status, {facts.ordinal for facts in snapshot.trials})
+    trimmed = trim(suggestion.status, snapshot.trials)
     return Plan(status=trimmed if trimmed != suggestion.status else None)
 
 
@@ -149,6 +158,18 @@ def running(suggestion: Suggestion, now: datetime) -> SuggestionStatus:
         now,
     )
     return suggestion.status.with_(conditions=conditions)
+
+
+def _again(suggestion: Suggestion, now: datetime) -> SuggestionStatus:
+    """The experiment goes on: so does the search, from what is on record."""
+    conditions = advance_suggestion(
+        suggestion.status.conditions,
+        SuggestionState.RUNNING,
+        "ExperimentRestarting",
+        "Experiment is restarting",
+        now,
+    )
+    return suggestion.status.with_(conditions=conditions, completion_time=None)
 
 
 def _ready(suggestion: Suggestion, state: SuggestionState, now: datetime) -> SuggestionStatus:
@@ -205,7 +226,8 @@ def next_batch(snapshot: Snapshot) -> Batch | None:
     first = status.suggestion_count
     last = status.batches[-1] if status.batches else Batch()
     candidates = {*last.pending, *range(last.first, first)}
-    ended = {facts.ordinal for facts in snapshot.trials if facts.state.is_terminal}
+    known = snapshot.trials.by_ordinal
+    ended = {o for o in candidates if (facts := known.get(o)) and facts.state.is_terminal}
     pending = sorted(candidates - ended - snapshot.missing)
     return Batch(first=first, count=count, pending=tuple(pending))
 
@@ -213,17 +235,18 @@ def next_batch(snapshot: Snapshot) -> Batch | None:
 def ask_for(snapshot: Snapshot, batch: Batch) -> Ask | None:
     """The request of recorded inputs; None while a stale cache does not show all its outcomes."""
     space, suggestion = snapshot.problem.space, snapshot.suggestion
-    known = {facts.ordinal: facts for facts in snapshot.trials}
+    known = snapshot.trials.by_ordinal
     waiting = {a.ordinal: a for a in suggestion.status.suggestions}
     outcomes: list[Outcome] = []
     pending: list[Pending] = []
+    untold = set(batch.pending)
     for ordinal in range(batch.first):
-        facts = known.get(ordinal)
-        if ordinal in batch.pending:
+        if ordinal in untold:
+            facts = known.get(ordinal)
             texts = facts.parameters if facts else _texts(waiting.get(ordinal))
             if texts is not None:
                 pending.append(Pending(ordinal, space.values(texts)))
-        elif facts is not None and (outcome := facts.outcome(space)) is not None:
+        elif (outcome := snapshot.trials.outcome(ordinal, space)) is not None:
             outcomes.append(outcome)
         elif ordinal not in snapshot.missing:
             return None
@@ -280,7 +303,34 @@ def answered(
         batches=(*status.batches, batch),
         asking=None,
     )
-    return trim(grown, {facts.ordinal for facts in snapshot.trials})
+    return trim(grown, snapshot.trials)
+
+
+ENQUEUED: str = "enqueued"
+"""What stands for an algorithm's version on a batch that a person proposed."""
+
+
+def taken(snapshot: Snapshot, batch: Batch) -> SuggestionStatus:
+    """The status after people's points were given the next ordinals; no service is asked.
+
+    A point that is not of the space is passed over: admission refuses it, so it came another way.
+    """
+    status, space = snapshot.suggestion.status, snapshot.problem.space
+    offered = snapshot.enqueued[status.enqueued_taken :][: batch.count]
+    points = [texts for texts in offered if not space.violations(texts)]
+    moved_on = status.with_(enqueued_taken=status.enqueued_taken + len(offered))
+    if not points:
+        return moved_on
+    fresh = tuple(
+        _assignment(snapshot.problem, batch.first + index, texts)
+        for index, texts in enumerate(points)
+    )
+    given = batch.with_(count=len(fresh), algorithm_version=ENQUEUED)
+    return moved_on.with_(
+        suggestions=(*status.suggestions, *fresh),
+        suggestion_count=batch.first + len(fresh),
+        batches=(*status.batches, given),
+    )
 
 
 def unfit(problem: Problem, ask: Ask, answer: Suggested) -> str:
@@ -310,11 +360,11 @@ def _assignment(problem: Problem, ordinal: int, texts: Mapping[str, str]) -> Tri
     )
 
 
-def trim(status: SuggestionStatus, created: set[int]) -> SuggestionStatus:
+def trim(status: SuggestionStatus, created: Census) -> SuggestionStatus:
     """Keeps every assignment that is not yet a Trial and a window of older ones, so that the
     object stays small at any number of trials. Batches are kept as long as a Trial still needs
     their record."""
-    old = [a for a in status.suggestions if a.ordinal in created]
+    old = [a for a in status.suggestions if a.ordinal in created.by_ordinal]
     dropped = {a.ordinal for a in old[:-KEPT_ASSIGNMENTS]}
     if not dropped:
         return status

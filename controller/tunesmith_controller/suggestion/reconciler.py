@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tunesmith_api import names
 from tunesmith_api.conditions import SuggestionState, experiment_state, find, suggestion_state
 from tunesmith_api.problem import Problem
 from tunesmith_api.problems import problem_of
@@ -31,17 +28,26 @@ from tunesmith_controller.suggestion.decide import (
     running,
     unhealthy,
 )
-from tunesmith_controller.trial.facts import FactBook, TrialFacts, owned_by
+from tunesmith_controller.trial.absent import Absentees
+from tunesmith_controller.trial.roster import Rosters
 
 
 class SuggestionReconciler:
     """Asks an experiment's algorithm for the assignments that the experiment wants."""
 
-    def __init__(self, ports: Ports, cache: CachedObjects, requests: Requests) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        cache: CachedObjects,
+        requests: Requests,
+        rosters: Rosters,
+        absentees: Absentees,
+    ) -> None:
         self._ports = ports
         self._cache = cache
         self._requests = requests
-        self._facts = FactBook(cache)
+        self._rosters = rosters
+        self._absentees = absentees
 
     async def reconcile(self, key: Key) -> float | None:
         cached = self._cache.get(key)
@@ -80,17 +86,25 @@ class SuggestionReconciler:
         return Experiment.parse(cached)
 
     async def _observe(self, key: Key, suggestion: Suggestion, experiment: Experiment) -> Snapshot:
-        metadata = experiment.metadata
-        problem = problem_of(experiment, metadata.uid, int(suggestion.status.seed or 0))
-        trials = self._facts.trials(metadata.namespace, metadata.name, metadata.uid)
+        metadata, status = experiment.metadata, suggestion.status
+        problem = problem_of(experiment, metadata.uid, int(status.seed or 0))
         over = _over(experiment)
+        endpoint = None if over else await self._endpoint(key, suggestion, problem)
+        waiting = {a.ordinal for a in status.suggestions}
+        trials = self._rosters.of(metadata.uid, problem.objective)
+        missing = await self._absentees.of(metadata, status.suggestion_count, waiting, trials)
         return Snapshot(
             suggestion=suggestion,
             problem=problem,
-            trials=trials,
-            endpoint=None if over else await self._endpoint(key, suggestion, problem),
+            # Read last: nothing is awaited before it is decided upon.
+            trials=self._rosters.of(metadata.uid, problem.objective),
+            endpoint=endpoint,
             experiment_over=over,
-            missing=await self._missing(suggestion, experiment, trials),
+            missing=missing,
+            enqueued=[
+                {p.name: p.value for p in point.parameter_assignments}
+                for point in experiment.spec.enqueued
+            ],
         )
 
     async def _endpoint(
@@ -99,28 +113,6 @@ class SuggestionReconciler:
         if suggestion_state(suggestion.status.conditions).is_terminal:
             return None
         return await self._ports.host.ensure(key, problem.algorithm)
-
-    async def _missing(
-        self, suggestion: Suggestion, experiment: Experiment, trials: Sequence[TrialFacts]
-    ) -> frozenset[int]:
-        """Ordinals below the asked one whose Trial is gone for good (a live list confirms it)."""
-        known = {facts.ordinal for facts in trials}
-        known |= {a.ordinal for a in suggestion.status.suggestions}
-        suspects = set(range(suggestion.status.suggestion_count)) - known
-        if not suspects:
-            return frozenset()
-        metadata = experiment.metadata
-        live = await self._ports.store.list(
-            "Trial",
-            namespace=metadata.namespace,
-            labels={names.LABEL_EXPERIMENT: metadata.name},
-        )
-        there = {
-            (obj["metadata"].get("annotations") or {}).get(names.ANNOTATION_ORDINAL)
-            for obj in live.items
-            if owned_by(obj, metadata.uid)
-        }
-        return frozenset(ordinal for ordinal in suspects if str(ordinal) not in there)
 
     # ---- apply ----------------------------------------------------------------------------------
 

@@ -18,7 +18,14 @@ from enum import StrEnum
 from tunesmith_api import metrics as metric_rows
 from tunesmith_api.conditions import TrialState, advance_trial, trial_state
 from tunesmith_api.metrics import Row, Strategy
-from tunesmith_api.resources import MetricFigures, Observation, RunRecord, Trial, TrialStatus
+from tunesmith_api.resources import (
+    MetricFigures,
+    Observation,
+    RunRecord,
+    StopRecord,
+    Trial,
+    TrialStatus,
+)
 from tunesmith_controller.ports import (
     JobAbsent,
     JobLost,
@@ -51,16 +58,20 @@ class Limits:
 class Snapshot:
     """All that was read. `job` is None while no attempt is recorded; `rows` and `sources` are read
     once the job has ended; `waited` is how long, in seconds, the end has been known.
-    `earlier_over` is False while something of the attempt before still runs."""
+    `earlier_over` is False while something of the attempt before still runs. `paused` says why
+    nothing of it may run, `may_finish` that a running attempt outlives its experiment; `stop` is
+    the verdict of a stopping rule on a running attempt."""
 
     trial: Trial
     experiment_over: str = ""
-    paused: bool = False
+    may_finish: bool = False
+    paused: str = ""
     earlier_over: bool = True
     job: JobState | JobRefused | None = None
     sources: Mapping[str, SourceState] = field(default_factory=dict)
     rows: Sequence[Row] = ()
     waited: float = 0.0
+    stop: StopRecord | None = None
 
 
 class Step(StrEnum):
@@ -148,7 +159,10 @@ def decide(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
         return _ended(snapshot)
     if state is TrialState.PENDING:
         return Plan(status=_created(trial, now))
-    if snapshot.experiment_over:
+    if run_of(trial).stopping is not None:
+        return _stopping(snapshot, now, limits)
+    outlives = snapshot.may_finish and isinstance(snapshot.job, JobPresent)
+    if snapshot.experiment_over and not outlives:
         return _end(trial, TrialState.KILLED, "TrialKilled", snapshot.experiment_over, now)
     if snapshot.paused and not _has_ended(snapshot):
         return _paused(snapshot)
@@ -215,7 +229,8 @@ def _lost(trial: Trial, reason: str, now: datetime, limits: Limits) -> Plan:
     return Plan(status=status, notice=notice)
 
 
-PAUSED = "paused: nothing of this trial runs; `tunesmith run` continues the experiment"
+PAUSED = "paused: nothing of this trial runs; `tunesmith resume` continues the experiment"
+HELD = "held back: parallelTrialCount has no place for it; it goes on when another trial ends"
 _PAUSING = "pausing: the running attempt is being stopped"
 
 
@@ -234,9 +249,9 @@ def _paused(snapshot: Snapshot) -> Plan:
         return Plan(status=_with_run(trial, following))
     if not snapshot.earlier_over:
         return Plan(step=Step.STOP_EARLIER, again=0.5)
-    if run.waiting == PAUSED:
+    if run.waiting == snapshot.paused:
         return Plan()
-    return Plan(status=_with_run(trial, run.with_(waiting=PAUSED)))
+    return Plan(status=_with_run(trial, run.with_(waiting=snapshot.paused)))
 
 
 # ---- the job is there ---------------------------------------------------------------------------
@@ -247,7 +262,7 @@ def _present(snapshot: Snapshot, job: JobPresent, now: datetime, limits: Limits)
     judged = judge(job.manifest, trial.spec.success_condition, trial.spec.failure_condition)
     match judged.verdict:
         case Verdict.UNDECIDED:
-            return _running(snapshot.trial, job.uid, now, limits)
+            return _running(snapshot, job.uid, now, limits)
         case Verdict.FAILED:
             message = judged.message or "the job's failure condition is met"
             return _end(trial, TrialState.FAILED, _reason("TrialFailed", judged), message, now)
@@ -271,20 +286,71 @@ def _reason(base: str, judged: Judged) -> str:
     return f"{base}. Job reason: {judged.reason}" if judged.reason else base
 
 
-def _running(trial: Trial, job_uid: str, now: datetime, limits: Limits) -> Plan:
-    run = run_of(trial)
-    if trial_state(trial.status.conditions) is TrialState.RUNNING and run.job_uid == job_uid:
-        return Plan(again=limits.poll_s)
-    conditions = advance_trial(
-        trial.status.conditions, TrialState.RUNNING, "TrialRunning", "Trial is running", now
-    )
-    status = trial.status.with_(conditions=conditions, run=run.with_(job_uid=job_uid, waiting=""))
-    return Plan(status=status, again=limits.poll_s)
+def _running(snapshot: Snapshot, job_uid: str, now: datetime, limits: Limits) -> Plan:
+    trial, run = snapshot.trial, run_of(snapshot.trial)
+    if trial_state(trial.status.conditions) is not TrialState.RUNNING or run.job_uid != job_uid:
+        conditions = advance_trial(
+            trial.status.conditions, TrialState.RUNNING, "TrialRunning", "Trial is running", now
+        )
+        run = run.with_(job_uid=job_uid, waiting="", started_at=run.started_at or now)
+        return Plan(
+            status=trial.status.with_(conditions=conditions, run=run),
+            again=_next_look(trial, now, limits),
+        )
+    if (left := _time_left(trial, now)) is not None and left <= 0:
+        message = f"activeDeadlineSeconds ({trial.spec.active_deadline_seconds}) have passed"
+        return _end(trial, TrialState.FAILED, "TrialDeadlineExceeded", message, now)
+    if snapshot.stop is not None:
+        notice = Notice("Normal", "TrialEarlyStopping", snapshot.stop.message)
+        return Plan(status=_with_run(trial, run.with_(stopping=snapshot.stop)), notice=notice)
+    return Plan(again=_next_look(trial, now, limits))
+
+
+def _time_left(trial: Trial, now: datetime) -> float | None:
+    """Seconds of wall time until an attempt has used its limit; None without one."""
+    limit, started = trial.spec.active_deadline_seconds, run_of(trial).started_at
+    if limit is None:
+        return None
+    return limit - (now - (started or now)).total_seconds()
+
+
+def _next_look(trial: Trial, now: datetime, limits: Limits) -> float:
+    left = _time_left(trial, now)
+    # Times on record are whole seconds: never a busy loop before the limit.
+    return limits.poll_s if left is None else min(limits.poll_s, max(left, 0.1))
+
+
+# ---- early stopping -----------------------------------------------------------------------------
+
+
+def _stopping(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
+    """Carries out a recorded stop: ends what runs, waits for its last rows. Whatever the job then
+    says, the trial was stopped."""
+    trial = snapshot.trial
+    stopping = run_of(trial).stopping
+    if not is_over(snapshot.job, trial):
+        return Plan(step=Step.STOP, again=1.0)
+    if not rows_complete(snapshot) and snapshot.waited < limits.grace_s:
+        return Plan(again=min(0.25, limits.grace_s))
+    message = stopping.message if stopping else ""
+    plan = _end(trial, TrialState.EARLY_STOPPED, "TrialEarlyStopped", message, now)
+    return _observed(plan, observe_metrics(trial, snapshot.rows))
+
+
+def rows_complete(snapshot: Snapshot) -> bool:
+    """Whether all sources of the attempt are known to have ended."""
+    sources = snapshot.sources
+    return bool(sources) and all(source.ended for source in sources.values())
+
+
+def _observed(plan: Plan, observation: Observation) -> Plan:
+    if plan.status is None or not observation.metrics:
+        return plan
+    return replace(plan, status=plan.status.with_(observation=observation))
 
 
 def _succeeded(snapshot: Snapshot, judged: Judged, now: datetime, limits: Limits) -> Plan:
-    trial, sources = snapshot.trial, snapshot.sources
-    complete = bool(sources) and all(source.ended for source in sources.values())
+    trial, complete = snapshot.trial, rows_complete(snapshot)
     if not complete and snapshot.waited < limits.grace_s:
         return Plan(again=min(0.25, limits.grace_s))
     observation = observe_metrics(trial, snapshot.rows)
@@ -295,16 +361,14 @@ def _succeeded(snapshot: Snapshot, judged: Judged, now: datetime, limits: Limits
         message = explain_missing(trial, snapshot, complete=complete)
         reason = _reason("MetricsUnavailable", judged)
         plan = _end(trial, TrialState.METRICS_UNAVAILABLE, reason, message, now)
-    if plan.status is None or not observation.metrics:
-        return plan
-    return Plan(status=plan.status.with_(observation=observation), notice=plan.notice)
+    return _observed(plan, observation)
 
 
 def _end(trial: Trial, state: TrialState, reason: str, message: str, now: datetime) -> Plan:
     conditions = advance_trial(trial.status.conditions, state, reason, message, now)
     run = run_of(trial).with_(waiting="")
     status = trial.status.with_(conditions=conditions, completion_time=now, run=run)
-    good = state is TrialState.SUCCEEDED
+    good = state in (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
     return Plan(status=status, notice=Notice("Normal" if good else "Warning", reason, message))
 
 

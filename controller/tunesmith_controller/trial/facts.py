@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the other reconcilers need to know of a Trial, read once per resourceVersion.
+"""What the other reconcilers need to know of Trials, one by one and together.
 
-An experiment looks at all its trials each time one changes; parsing only what changed keeps that
-cheap.
+`Census` is all that a decision may ask of an experiment's trials; `census` counts it from scratch,
+`roster.py` keeps it current at the cost of one trial per change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tunesmith_api import names
 from tunesmith_api.conditions import TrialState, trial_state
 from tunesmith_api.metrics import MetricSummary, Strategy
 from tunesmith_api.problem import Objective, Outcome, OutcomeState
-from tunesmith_api.resources import Observation, Trial
+from tunesmith_api.resources import MetricFigures, Observation, Trial
 from tunesmith_api.search_space import SearchSpace
-from tunesmith_controller.ports import CachedObjects, Json
+from tunesmith_controller.ports import Json
+
+FINISHED_NAMES = 100
+"""How many names of finished trials each status list keeps; counters are exact."""
 
 _OUTCOMES: Mapping[TrialState, OutcomeState] = MappingProxyType(
     {
@@ -32,14 +36,29 @@ _OUTCOMES: Mapping[TrialState, OutcomeState] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class TrialFacts:
-    """One Trial. `values` are its finite metrics by each metric's strategy."""
+    """One Trial. `values` are its finite metrics by each metric's strategy; `figures` are name,
+    min, max, latest of each observed metric; `held` while parallelism has no place for it."""
 
     ordinal: int
     name: str
+    uid: str
     state: TrialState
+    attempt: int
     parameters: Mapping[str, str]
     values: Mapping[str, float]
-    observation: Observation | None
+    figures: tuple[tuple[str, str, str, str], ...] | None = None
+    held: bool = False
+
+    @property
+    def observation(self) -> Observation | None:
+        if self.figures is None:
+            return None
+        return Observation(
+            metrics=tuple(
+                MetricFigures(name=name, min=low, max=high, latest=latest)
+                for name, low, high, latest in self.figures
+            )
+        )
 
     def outcome(self, space: SearchSpace) -> Outcome | None:
         """What an algorithm is told; None while the trial has not ended."""
@@ -54,18 +73,25 @@ class TrialFacts:
 
 def facts_of(trial: Trial) -> TrialFacts:
     """Reads a Trial. Raises ValueError when it has no ordinal of ours."""
-    ordinal = (trial.metadata.annotations or {}).get(names.ANNOTATION_ORDINAL, "")
+    annotations = trial.metadata.annotations or {}
+    ordinal = annotations.get(names.ANNOTATION_ORDINAL, "")
     if not ordinal.isdecimal():
         raise ValueError(
             f"Trial {trial.metadata.name} has no {names.ANNOTATION_ORDINAL} annotation"
         )
+    observation = trial.status.observation
     return TrialFacts(
         ordinal=int(ordinal),
         name=trial.metadata.name,
+        uid=trial.metadata.uid,
         state=trial_state(trial.status.conditions),
+        attempt=trial.status.run.attempt if trial.status.run else 0,
         parameters={p.name: p.value for p in trial.spec.parameter_assignments},
         values=_values(trial),
-        observation=trial.status.observation,
+        figures=None
+        if observation is None
+        else tuple((m.name, m.min, m.max, m.latest) for m in observation.metrics),
+        held=annotations.get(names.ANNOTATION_PAUSED) == "true",
     )
 
 
@@ -82,40 +108,97 @@ def _values(trial: Trial) -> dict[str, float]:
     return found
 
 
-class FactBook:
-    """Facts of cached Trials, remembered by (uid, resourceVersion); only a cache."""
+@dataclass(frozen=True, slots=True)
+class Census:
+    """All trials of an experiment.
 
-    def __init__(self, cache: CachedObjects) -> None:
-        self._cache = cache
-        self._known: dict[str, tuple[str, TrialFacts]] = {}
+    `active` are those that have not ended, in ordinal order; `recent` are the names of the newest
+    ended ones by state, in ordinal order; `best` is the incumbent. `by_ordinal` and `outcomes` may
+    be views of something that goes on changing: decisions read them and keep nothing.
+    """
 
-    def trials(self, namespace: str, experiment: str, experiment_uid: str) -> list[TrialFacts]:
-        """Facts of the Trials that this very experiment owns, in ordinal order.
+    by_ordinal: Mapping[int, TrialFacts]
+    counts: Mapping[TrialState, int]
+    active: tuple[TrialFacts, ...]
+    recent: Mapping[TrialState, tuple[str, ...]]
+    best: TrialFacts | None
+    outcomes: dict[int, tuple[TrialFacts, Outcome]] = field(default_factory=dict, compare=False)
 
-        A same-named experiment that was deleted may still have Trials under the label; ownership
-        is by uid. Unreadable Trials are left out: they may not stop the others.
-        """
-        found = []
-        for obj in self._cache.of_experiment("Trial", namespace, experiment):
-            if owned_by(obj, experiment_uid) and (facts := self._read(obj)) is not None:
-                found.append(facts)
-        return sorted(found, key=lambda facts: facts.ordinal)
+    def __len__(self) -> int:
+        return len(self.by_ordinal)
 
-    def _read(self, obj: Json) -> TrialFacts | None:
-        metadata = obj["metadata"]
-        uid, version = metadata.get("uid", ""), metadata.get("resourceVersion", "")
-        known = self._known.get(uid)
-        if known is not None and known[0] == version:
-            return known[1]
-        try:
-            facts = facts_of(Trial.parse(obj))
-        except ValueError:
+    def count(self, *states: TrialState) -> int:
+        return sum(self.counts.get(state, 0) for state in states)
+
+    def names(self, *states: TrialState) -> tuple[str, ...]:
+        """Of states that end: the newest. Of others: all."""
+        ended = tuple(name for state in states for name in self.recent.get(state, ()))
+        return ended + tuple(f.name for state in states for f in self.active if f.state is state)
+
+    def outcome(self, ordinal: int, space: SearchSpace) -> Outcome | None:
+        """What an algorithm is told of an ordinal; made once per trial."""
+        facts = self.by_ordinal.get(ordinal)
+        if facts is None:
             return None
-        self._known[uid] = (version, facts)
-        return facts
+        known = self.outcomes.get(ordinal)
+        if known is not None and known[0] is facts:
+            return known[1]
+        made = facts.outcome(space)
+        if made is not None:
+            self.outcomes[ordinal] = (facts, made)
+        return made
 
-    def forget(self, uid: str) -> None:
-        self._known.pop(uid, None)
+
+def census(trials: Iterable[TrialFacts], objective: Objective) -> Census:
+    """Counts everything; of two trials with one ordinal the first counts."""
+    by_ordinal: dict[int, TrialFacts] = {}
+    for facts in trials:
+        by_ordinal.setdefault(facts.ordinal, facts)
+    counts: dict[TrialState, int] = {}
+    ended: dict[TrialState, list[int]] = {}
+    for facts in by_ordinal.values():
+        counts[facts.state] = counts.get(facts.state, 0) + 1
+        if facts.state.is_terminal:
+            insort(ended.setdefault(facts.state, []), facts.ordinal)
+    active = sorted((f for f in by_ordinal.values() if not f.state.is_terminal), key=_ordinal)
+    return Census(
+        by_ordinal=by_ordinal,
+        counts=counts,
+        active=tuple(active),
+        recent={state: newest(by_ordinal, ordinals) for state, ordinals in ended.items()},
+        best=incumbent(by_ordinal.values(), objective),
+    )
+
+
+def newest(by_ordinal: Mapping[int, TrialFacts], ordinals: list[int]) -> tuple[str, ...]:
+    """The names that a status list shows."""
+    return tuple(by_ordinal[ordinal].name for ordinal in ordinals[-FINISHED_NAMES:])
+
+
+def incumbent(trials: Iterable[TrialFacts], objective: Objective) -> TrialFacts | None:
+    """The best finite objective, ties to the lowest ordinal."""
+    winner: TrialFacts | None = None
+    for facts in trials:
+        if beats(facts, winner, objective):
+            winner = facts
+    return winner
+
+
+def beats(facts: TrialFacts, other: TrialFacts | None, objective: Objective) -> bool:
+    """Whether a trial takes the place of an incumbent."""
+    value = facts.objective(objective)
+    if value is None:
+        return False
+    theirs = None if other is None else other.objective(objective)
+    if other is None or theirs is None:
+        return True
+    if value == theirs:
+        return facts.ordinal < other.ordinal
+    return objective.better(value, theirs)
+
+
+def _ordinal(facts: TrialFacts) -> int:
+    return facts.ordinal
 
 
 def owned_by(obj: Json, uid: str) -> bool:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tunesmith_api import names
-from tunesmith_api.conditions import experiment_state, trial_state
+from tunesmith_api.conditions import TrialState, experiment_state, trial_state
 from tunesmith_api.metrics import Row
-from tunesmith_api.resources import Experiment, Trial
-from tunesmith_controller.experiment.decide import is_paused
+from tunesmith_api.resources import Experiment, FileSystemPath, MetricsCollectorSpec, Trial
+from tunesmith_controller.experiment.decide import is_paused, may_finish
 from tunesmith_controller.ports import (
     CachedObjects,
     Conflict,
@@ -25,7 +25,10 @@ from tunesmith_controller.ports import (
     TrialRun,
     Unavailable,
 )
+from tunesmith_controller.trial.bench import Bench
 from tunesmith_controller.trial.decide import (
+    HELD,
+    PAUSED,
     JobRefused,
     Limits,
     Plan,
@@ -52,9 +55,11 @@ class TrialReconciler:
         poll_s: float = 5.0,
         grace_s: float = 60.0,
         lost_retries: int = 3,
+        bench: Bench,
     ) -> None:
         self._ports = ports
         self._cache = cache
+        self._bench = bench
         self._limits = Limits(poll_s, grace_s, lost_retries)
         # When the end of an attempt was first seen, on the loop's monotonic clock. A restart
         # begins the grace period anew, a jump of the wall clock does not end it.
@@ -81,19 +86,31 @@ class TrialReconciler:
     async def _observe(self, trial: Trial) -> Snapshot:
         job = await self._job(trial)
         experiment = self._experiment(trial)
-        paused = experiment is not None and is_paused(experiment)
+        paused = _paused(trial, experiment)
         snapshot = Snapshot(
             trial,
             experiment_over=_over(experiment),
+            may_finish=experiment is not None and may_finish(experiment),
             paused=paused,
             earlier_over=await self._earlier_over(trial) if paused else True,
             job=job,
         )
-        if trial_state(trial.status.conditions).is_terminal or not _succeeded(trial, job):
-            self._ended_since.pop(trial.metadata.uid, None)
-            return snapshot
-        sources, rows = await self._metrics(trial)
-        return replace(snapshot, sources=sources, rows=rows, waited=self._waited(trial))
+        if self._needs_rows(snapshot):
+            sources, rows = await self._metrics(trial)
+            return replace(snapshot, sources=sources, rows=rows, waited=self._waited(trial))
+        self._ended_since.pop(trial.metadata.uid, None)
+        if experiment is not None and _may_be_judged(snapshot):
+            return replace(snapshot, stop=await self._bench.judge(experiment, trial))
+        return snapshot
+
+    def _needs_rows(self, snapshot: Snapshot) -> bool:
+        """Whether an attempt's end is about to be summed up."""
+        trial = snapshot.trial
+        if trial_state(trial.status.conditions).is_terminal:
+            return False
+        if run_of(trial).stopping is not None:
+            return is_over(snapshot.job, trial)
+        return _succeeded(trial, snapshot.job)
 
     async def _job(self, trial: Trial) -> JobState | None:
         run = run_of(trial)
@@ -196,6 +213,7 @@ class TrialReconciler:
         await self._ports.observations.delete(uid)
         await self._ports.workloads.remove(uid)
         self._ended_since.pop(uid, None)
+        self._bench.forget(uid)
         kept = tuple(f for f in trial.metadata.finalizers if f != names.FINALIZER_TRIAL)
         if kept == trial.metadata.finalizers:
             return
@@ -212,6 +230,9 @@ def run_for(trial: Trial) -> TrialRun:
     metadata = trial.metadata
     annotations = metadata.annotations or {}
     wanted = (names.ANNOTATION_FOLDER, names.ANNOTATION_PATH)
+    collector = trial.spec.metrics_collector or MetricsCollectorSpec()
+    source = collector.source
+    file = (source.file_system_path if source else None) or FileSystemPath()
     return TrialRun(
         trial=Key("Trial", metadata.namespace, metadata.name),
         trial_uid=metadata.uid,
@@ -221,6 +242,10 @@ def run_for(trial: Trial) -> TrialRun:
         metrics=wanted_metrics(trial),
         filters=metric_filters(trial),
         context={name: annotations[name] for name in wanted if name in annotations},
+        collector=(collector.collector.kind if collector.collector else "") or "StdOut",
+        metrics_path=file.path,
+        metrics_format=file.format or "TEXT",
+        parent_uid=annotations.get(names.ANNOTATION_PARENT, ""),
     )
 
 
@@ -237,7 +262,27 @@ def _over(experiment: Experiment | None) -> str:
     return f"the experiment has ended: {experiment.status.conditions[-1].message}"
 
 
-def _succeeded(trial: Trial, job: JobState | None) -> bool:
+def _paused(trial: Trial, experiment: Experiment | None) -> str:
+    """Why nothing of a trial may run, empty when it may."""
+    if experiment is not None and is_paused(experiment):
+        return PAUSED
+    held = (trial.metadata.annotations or {}).get(names.ANNOTATION_PAUSED) == "true"
+    return HELD if held else ""
+
+
+def _may_be_judged(snapshot: Snapshot) -> bool:
+    """Only an attempt that runs, and that nothing else ends or interrupts."""
+    trial = snapshot.trial
+    return (
+        trial_state(trial.status.conditions) is TrialState.RUNNING
+        and run_of(trial).stopping is None
+        and not (snapshot.paused or snapshot.experiment_over)
+        and isinstance(snapshot.job, JobPresent)
+        and not is_over(snapshot.job, trial)
+    )
+
+
+def _succeeded(trial: Trial, job: JobState | JobRefused | None) -> bool:
     if not isinstance(job, JobPresent):
         return False
     judged = judge(job.manifest, trial.spec.success_condition, trial.spec.failure_condition)
