@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import given
@@ -11,8 +13,8 @@ import pytest
 from given import facts
 
 from tunesmith_api.problems import objective_of
-from tunesmith_api.resources import Experiment, Suggestion
-from tunesmith_controller.experiment.decide import Plan, Snapshot, decide, wanted
+from tunesmith_api.resources import Experiment, RunPolicy, Suggestion
+from tunesmith_controller.experiment.decide import Plan, Snapshot, decide, may_finish, wanted
 from tunesmith_controller.trial.facts import TrialFacts, census
 
 
@@ -163,3 +165,124 @@ def test_an_experiment_under_deletion_is_left_alone() -> None:
     one = given.experiment()
     going = one.with_(metadata=one.metadata.with_(deletion_timestamp=given.NOW))
     assert decided(going, [facts(0)]) == Plan()
+
+
+# ---- the whole life cycle -----------------------------------------------------------------------
+
+
+def over(reason: str, *, policy: str = "LongRunning", **more: Any) -> Experiment:
+    """An experiment that has ended in success."""
+    ended = given.experiment(startTime="2026-01-02T03:00:00Z", **more)
+    conditions = given.conditions("Created", "Running")
+    conditions.append({"type": "Succeeded", "status": "True", "reason": reason, "message": ""})
+    return Experiment.parse(
+        {
+            **ended.json(),
+            "spec": {**ended.json()["spec"], "resumePolicy": policy},
+            "status": {"conditions": conditions, "completionTime": "2026-01-02T03:04:00Z"},
+        }
+    )
+
+
+def annotated(experiment: Experiment, **annotations: str) -> Experiment:
+    given_ones = {f"tunesmith.dev/{name}": value for name, value in annotations.items()}
+    return experiment.with_(metadata=experiment.metadata.with_(annotations=given_ones))
+
+
+def with_policy(experiment: Experiment, **policy: Any) -> Experiment:
+    return experiment.with_(spec=experiment.spec.with_(run_policy=RunPolicy(**policy)))
+
+
+FOUR_ENDED = [facts(n, "Succeeded", loss=1.0 + n) for n in range(4)]
+
+
+@pytest.mark.parametrize("policy", ["LongRunning", "FromVolume"])
+def test_a_raised_budget_restarts_what_ended_by_its_budget(policy: str) -> None:
+    plan = decided(over("ExperimentMaxTrialsReached", policy=policy, max_trials=6), FOUR_ENDED)
+    assert plan.status is not None
+    assert [c.type for c in plan.status.conditions] == ["Created", "Running", "Restarting"]
+    assert plan.status.completion_time is None
+
+
+def test_without_a_budget_that_allows_more_nothing_restarts() -> None:
+    ended = over("ExperimentMaxTrialsReached", max_trials=4)
+    status = decided(ended, FOUR_ENDED).status
+    assert status is None or status.conditions[-1].type == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("reason", "policy"),
+    [
+        ("ExperimentMaxTrialsReached", "Never"),
+        ("ExperimentGoalReached", "LongRunning"),
+        ("ExperimentSuggestionEndReached", "FromVolume"),
+    ],
+)
+def test_other_ends_are_final(reason: str, policy: str) -> None:
+    status = decided(over(reason, policy=policy, max_trials=None), FOUR_ENDED).status
+    assert status is None or status.conditions[-1].type == "Succeeded"
+
+
+def test_a_person_ends_it_with_what_it_has_found() -> None:
+    stopped = annotated(given.experiment(max_trials=9), stopped="true")
+    plan = decided(stopped, [*FOUR_ENDED, facts(4)], given.suggestion())
+    assert state_of(plan) == ("Succeeded", "ExperimentStopped")
+    assert plan.create_trials == ()
+
+
+def test_what_a_person_stopped_goes_on_when_they_say_so() -> None:
+    still = decided(annotated(over("ExperimentStopped", max_trials=9), stopped="true"), FOUR_ENDED)
+    assert still.status is None or still.status.conditions[-1].type == "Succeeded"
+    plan = decided(over("ExperimentStopped", max_trials=9), FOUR_ENDED)
+    assert plan.status is not None
+    assert plan.status.conditions[-1].type == "Restarting"
+
+
+def test_a_wall_clock_limit_ends_it_and_is_looked_at_in_time() -> None:
+    started = with_policy(
+        given.experiment(startTime="2026-01-02T03:04:00Z", max_trials=9),
+        active_deadline_seconds=10,
+    )
+    suggestion = given.suggestion()
+    assert decided(started, [facts(0)], suggestion).again == 5.0
+    assert state_of(decide_at(started, 10)) == ("Succeeded", "ExperimentDeadlineReached")
+
+
+def decide_at(experiment: Experiment, seconds: float) -> Plan:
+    """The plan so many seconds after 03:04:00."""
+    now = given.NOW - timedelta(seconds=5) + timedelta(seconds=seconds)
+    return decide(snapshot(experiment, [facts(0)], given.suggestion()), now)
+
+
+def test_a_restart_begins_the_limit_anew() -> None:
+    restarted = {
+        "type": "Restarting",
+        "status": "True",
+        "lastTransitionTime": "2026-01-02T03:04:05Z",
+    }
+    experiment = given.experiment(
+        startTime="2026-01-01T00:00:00Z",
+        conditions=[*given.conditions("Created"), restarted],
+    )
+    limited = with_policy(experiment, active_deadline_seconds=10)
+    assert decided(limited, [facts(0)], given.suggestion()).again == 10.0
+
+
+def test_less_parallelism_holds_the_newest_back_and_touches_nothing_else() -> None:
+    trials = [facts(0, "Succeeded", loss=1.0), facts(1), facts(2), facts(3)]
+    plan = decided(given.experiment(parallel=1, max_trials=9), trials, given.suggestion(requests=9))
+    assert plan.hold == (facts(2).name, facts(3).name)
+    assert plan.unhold == () and plan.create_trials == ()
+
+
+def test_who_was_held_back_gets_its_place_when_there_is_one() -> None:
+    held = [replace(facts(n), held=True) for n in (1, 2)]
+    plan = decided(given.experiment(parallel=2), [facts(0), *held], given.suggestion())
+    assert (plan.hold, plan.unhold) == ((), (facts(1).name,))
+
+
+def test_running_trials_outlive_a_reached_goal_only_by_policy() -> None:
+    reached = over("ExperimentGoalReached")
+    assert not may_finish(reached)
+    assert may_finish(with_policy(reached, running_trials_at_end="Finish"))
+    assert not may_finish(with_policy(over("ExperimentStopped"), running_trials_at_end="Finish"))

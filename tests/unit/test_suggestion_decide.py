@@ -22,6 +22,7 @@ from tunesmith_controller.suggestion.decide import (
     begin,
     decide,
     next_batch,
+    trim,
     unhealthy,
 )
 from tunesmith_controller.trial.facts import TrialFacts, census
@@ -189,7 +190,42 @@ def test_when_the_experiment_is_over_the_service_is_released() -> None:
 
 def test_the_object_keeps_unborn_assignments_and_a_window_of_older_ones() -> None:
     suggestion = given.suggestion(requests=300, count=300, assigned=list(range(300)))
-    plan = decided(suggestion, ended(298))
+    trimmed = trim(suggestion.status, census(ended(298), PROBLEM.objective))
+    assert [a.ordinal for a in trimmed.suggestions] == list(range(298 - 64, 300))
+
+
+def test_peoples_points_come_before_the_algorithms_and_need_no_service() -> None:
+    suggestion = given.suggestion(requests=4, count=2)
+    points = [{"x": "1.0"}, {"x": "2.0"}, {"x": "3.0"}]
+    plan = decided(suggestion, ended(2), enqueued=points)
+    assert plan.status is not None and plan.ask is None and plan.status.asking is None
+    fresh = {a.ordinal: a.parameter_assignments[0].value for a in plan.status.suggestions}
+    assert fresh == {2: "1.0", 3: "2.0"}
+    assert (plan.status.enqueued_taken, plan.status.suggestion_count) == (2, 4)
+    assert plan.status.batches[-1].algorithm_version == "enqueued"
+
+
+def test_points_that_were_taken_are_not_tried_again() -> None:
+    suggestion = given.suggestion(requests=4, count=2, enqueuedTaken=1)
+    plan = decided(suggestion, ended(2), enqueued=[{"x": "1.0"}])
+    assert plan.status is not None and plan.status.asking is not None
+
+
+def test_a_point_outside_the_space_is_passed_over() -> None:
+    plan = decided(given.suggestion(requests=1), enqueued=[{"x": "99"}, {"x": "1.0"}])
     assert plan.status is not None
-    kept = [a.ordinal for a in plan.status.suggestions]
-    assert kept == list(range(298 - 64, 300))
+    assert (plan.status.enqueued_taken, plan.status.suggestion_count) == (1, 0)
+
+
+def test_a_suggestion_goes_on_when_its_experiment_is_restarted() -> None:
+    over = given.suggestion(states=["Created", "DeploymentReady", "Running", "Succeeded"])
+    plan = decided(over, ended(2))
+    assert plan.status is not None
+    assert plan.status.conditions[-1].type == "Running"
+
+
+def test_a_long_running_suggestion_stays_running_and_keeps_no_service() -> None:
+    suggestion = given.suggestion().with_(
+        spec=given.suggestion().spec.with_(resume_policy="LongRunning")
+    )
+    assert decided(suggestion, experiment_over="Succeeded") == Plan(release=True)

@@ -9,6 +9,7 @@ from tunesmith_api.problems import objective_of, space_of
 from tunesmith_api.resources import Experiment, Suggestion, Trial, TrialAssignment
 from tunesmith_api.template import render
 from tunesmith_controller.experiment.decide import Plan, Snapshot, decide, trial_for
+from tunesmith_controller.parsed import Parsed
 from tunesmith_controller.ports import (
     AlreadyExists,
     CachedObjects,
@@ -31,10 +32,16 @@ class ExperimentReconciler:
     """Keeps an Experiment supplied with trials until a rule ends it."""
 
     def __init__(
-        self, ports: Ports, cache: CachedObjects, rosters: Rosters, absentees: Absentees
+        self,
+        ports: Ports,
+        cache: CachedObjects,
+        parsed: Parsed,
+        rosters: Rosters,
+        absentees: Absentees,
     ) -> None:
         self._ports = ports
         self._cache = cache
+        self._parsed = parsed
         self._rosters = rosters
         self._absentees = absentees
 
@@ -42,7 +49,7 @@ class ExperimentReconciler:
         cached = self._cache.get(key)
         if cached is None:
             return None
-        experiment = Experiment.parse(cached)
+        experiment = self._parsed.experiment(cached)
         if experiment.metadata.deletion_timestamp is not None:
             await self._let_go(cached)
             return None
@@ -65,7 +72,7 @@ class ExperimentReconciler:
         cached = self._cache.get(Key("Suggestion", metadata.namespace, metadata.name))
         if cached is None or not owned_by(cached, metadata.uid):
             return None
-        return Suggestion.parse(cached)
+        return self._parsed.suggestion(cached)
 
     async def _gone(
         self, experiment: Experiment, suggestion: Suggestion | None, objective: Objective

@@ -88,8 +88,7 @@ class DeltaConversation:
         return _result(ask.problem.space, reply)
 
     async def _tell_and_ask(self, key: tuple[str, str], ask: Ask) -> pb.SuggestReply:
-        confirmed = self._usable(key, ask.history.outcomes)
-        new = [o for o in ask.history.outcomes if o.ordinal not in confirmed.ordinals]
+        confirmed, new = self._usable(key, ask.history.outcomes)
         chunks = list(_chunks(ask.problem.space, new, self._chunk_bytes))
         reply = pb.SuggestReply()
         for i, chunk in enumerate(chunks):
@@ -107,10 +106,17 @@ class DeltaConversation:
             self._remember(key, confirmed)
         return reply
 
-    def _usable(self, key: tuple[str, str], outcomes: Sequence[Outcome]) -> _Confirmed:
-        """What is confirmed, unless the ask is about an older history than that."""
+    def _usable(
+        self, key: tuple[str, str], outcomes: Sequence[Outcome]
+    ) -> tuple[_Confirmed, Sequence[Outcome]]:
+        """What is confirmed and what is new; nothing and all when the ask is about an older
+        history than the confirmed one."""
         confirmed = self._confirmed.get(key, _NOTHING)
-        return confirmed if confirmed.ordinals <= {o.ordinal for o in outcomes} else _NOTHING
+        known = confirmed.ordinals
+        new = [outcome for outcome in outcomes if outcome.ordinal not in known]
+        if len(outcomes) - len(new) == len(known):
+            return confirmed, new
+        return _NOTHING, outcomes
 
     def _remember(self, key: tuple[str, str], confirmed: _Confirmed) -> None:
         self._confirmed[key] = confirmed

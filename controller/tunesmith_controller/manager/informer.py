@@ -30,16 +30,25 @@ Listener = Callable[[Json | None, Json | None], None]
 
 
 class Informer:
-    """Keeps the objects of one kind; `run` until cancelled, `synced` after the first list."""
+    """Keeps the objects of one kind, of each what `kept` makes of it; listeners see them whole.
+
+    `run` until cancelled, `synced` after the first list.
+    """
 
     def __init__(
-        self, store: ObjectStore, kind: str, backoff: Backoff, jitter: Callable[[], float]
+        self,
+        store: ObjectStore,
+        kind: str,
+        backoff: Backoff,
+        jitter: Callable[[], float],
+        kept: Callable[[Json], Json],
     ) -> None:
         self.kind = kind
         self.synced = asyncio.Event()
         self._store = store
         self._backoff = backoff
         self._jitter = jitter
+        self._kept = kept
         self._objects: dict[Key, Json] = {}
         self._by_experiment: dict[tuple[str, str], dict[Key, Json]] = {}
         self._listeners: list[Listener] = []
@@ -98,9 +107,9 @@ class Informer:
             return
         self._forget(key, before)
         if obj is not None:
-            self._objects[key] = obj
-            if group := _experiment_of(obj):
-                self._by_experiment.setdefault(group, {})[key] = obj
+            kept = self._objects[key] = self._kept(obj)
+            if group := _experiment_of(kept):
+                self._by_experiment.setdefault(group, {})[key] = kept
         for listener in self._listeners:
             listener(before, obj)
 

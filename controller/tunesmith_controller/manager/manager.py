@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,12 +18,14 @@ from tunesmith_controller.experiment.reconciler import ExperimentReconciler
 from tunesmith_controller.manager.informer import Cache, Informer
 from tunesmith_controller.manager.queue import Backoff, WorkQueue
 from tunesmith_controller.manager.requests import Requests
+from tunesmith_controller.parsed import Parsed
 from tunesmith_controller.ports import Conflict, Invalid, Json, Key, PortError, Ports
 from tunesmith_controller.suggestion.reconciler import SuggestionReconciler
 from tunesmith_controller.trial.absent import Absentees
 from tunesmith_controller.trial.bench import Bench
 from tunesmith_controller.trial.reconciler import TrialReconciler
 from tunesmith_controller.trial.roster import Rosters
+from tunesmith_controller.trial.settled import is_settled, without_details
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,14 @@ class ManagerSettings:
     backoff_max_s: float = 30.0
     patience_s: float = 1.0
     """What keeps failing until its next try is this far away is told to people."""
+
+
+def _whole(obj: Json) -> Json:
+    return obj
+
+
+_KEPT: Mapping[str, Callable[[Json], Json]] = {"Trial": without_details}
+"""What the cache keeps of a kind."""
 
 
 class Reconciler(Protocol):
@@ -68,20 +78,24 @@ class Manager:
         self.settings = settings or ManagerSettings()
         backoff = Backoff(self.settings.backoff_first_s, self.settings.backoff_max_s)
         jitter = ports.rng.jitter
-        self._informers = {k: Informer(ports.store, k, backoff, jitter) for k in KINDS}
+        self._informers = {
+            kind: Informer(ports.store, kind, backoff, jitter, _KEPT.get(kind, _whole))
+            for kind in KINDS
+        }
         self.cache = Cache(self._informers)
         queues = {kind: WorkQueue(backoff, jitter) for kind in KINDS}
         self._requests = Requests(queues["Suggestion"].add)
-        rosters, absentees = Rosters(), Absentees(ports.store)
+        parsed, rosters, absentees = Parsed(), Rosters(), Absentees(ports.store)
         # First: whoever is told of a change finds it counted.
         self._informers["Trial"].listen(rosters.changed)
         self._lanes = {
             "Experiment": _Lane(
-                queues["Experiment"], ExperimentReconciler(ports, self.cache, rosters, absentees)
+                queues["Experiment"],
+                ExperimentReconciler(ports, self.cache, parsed, rosters, absentees),
             ),
             "Suggestion": _Lane(
                 queues["Suggestion"],
-                SuggestionReconciler(ports, self.cache, self._requests, rosters, absentees),
+                SuggestionReconciler(ports, self.cache, parsed, self._requests, rosters, absentees),
             ),
             "Trial": _Lane(
                 queues["Trial"],
@@ -92,6 +106,7 @@ class Manager:
                     grace_s=self.settings.metrics_grace_s,
                     lost_retries=self.settings.lost_retries,
                     bench=Bench(ports.observations, ports.stopping, rosters),
+                    parsed=parsed,
                 ),
             ),
         }
@@ -167,23 +182,29 @@ class Manager:
             namespace, name = metadata.get("namespace", ""), metadata["name"]
             self._lanes[kind].queue.add(Key(kind, namespace, name))
             for owner in metadata.get("ownerReferences") or ():
-                # The Suggestion of an Experiment has its name.
                 if owner.get("kind") == "Experiment":
-                    self._lanes["Experiment"].queue.add(
-                        Key("Experiment", namespace, owner.get("name", ""))
-                    )
-                    self._lanes["Suggestion"].queue.add(
-                        Key("Suggestion", namespace, owner.get("name", ""))
-                    )
+                    self._tell_owner(kind, namespace, owner.get("name", ""), before, after)
             if kind == "Experiment":
                 self._lanes["Suggestion"].queue.add(Key("Suggestion", namespace, name))
-                if _ended(after) or _paused(before) != _paused(after):
-                    for trial in self._informers["Trial"].of_experiment(namespace, name):
-                        self._lanes["Trial"].queue.add(
-                            Key("Trial", namespace, trial["metadata"]["name"])
-                        )
+                if _state(after) in _OVER or _paused(before) != _paused(after):
+                    self._tell_trials(namespace, name)
 
         return changed
+
+    def _tell_owner(
+        self, kind: str, namespace: str, name: str, before: Json | None, after: Json | None
+    ) -> None:
+        """What an Experiment and its Suggestion, which has its name, want to know of a change."""
+        if kind == "Trial" and not _counts_otherwise(before, after):
+            return
+        self._lanes["Experiment"].queue.add(Key("Experiment", namespace, name))
+        if kind != "Trial" or _state(after) not in _RUNNING:
+            self._lanes["Suggestion"].queue.add(Key("Suggestion", namespace, name))
+
+    def _tell_trials(self, namespace: str, experiment: str) -> None:
+        for trial in self._informers["Trial"].of_experiment(namespace, experiment):
+            if not is_settled(trial):
+                self._lanes["Trial"].queue.add(Key("Trial", namespace, trial["metadata"]["name"]))
 
     async def _hints(self) -> None:
         await self._synced()
@@ -204,18 +225,33 @@ class Manager:
             await asyncio.sleep(self.settings.resync_s)
             for kind, informer in self._informers.items():
                 for obj in informer.all():
+                    if is_settled(obj):
+                        continue
                     metadata = obj["metadata"]
                     key = Key(kind, metadata.get("namespace", ""), metadata["name"])
                     self._lanes[kind].queue.add(key)
 
 
-def _ended(experiment: Json | None) -> bool:
-    if experiment is None:
+_OVER = ("", "Succeeded", "Failed")
+"""States of an Experiment in which its trials may have to end; gone is one of them."""
+_RUNNING = ("Pending", "Created", "Running")
+
+
+def _state(obj: Json | None) -> str:
+    """The last condition's type; empty for an object that does not exist."""
+    if obj is None:
+        return ""
+    conditions = (obj.get("status") or {}).get("conditions") or [{"type": "Pending"}]
+    return str(conditions[-1].get("type"))
+
+
+def _counts_otherwise(before: Json | None, after: Json | None) -> bool:
+    """Whether a Trial is another one to those who count trials."""
+    if before is None or after is None:
         return True
-    conditions = (experiment.get("status") or {}).get("conditions") or [{}]
-    return conditions[-1].get("type") in ("Succeeded", "Failed")
+    return _state(before) != _state(after) or _paused(before) != _paused(after)
 
 
-def _paused(experiment: Json | None) -> bool:
-    annotations = (experiment or {}).get("metadata", {}).get("annotations") or {}
+def _paused(obj: Json | None) -> bool:
+    annotations = (obj or {}).get("metadata", {}).get("annotations") or {}
     return bool(annotations.get(names.ANNOTATION_PAUSED) == "true")

@@ -19,7 +19,7 @@ from tunesmith_api.conditions import (
     set_condition,
     suggestion_state,
 )
-from tunesmith_api.problem import History, Outcome, Pending, Problem
+from tunesmith_api.problem import History, Pending, Problem
 from tunesmith_api.resources import (
     Batch,
     NamedValue,
@@ -131,8 +131,7 @@ def _with_service(snapshot: Snapshot, state: SuggestionState, now: datetime) -> 
         return Plan(status=taken(snapshot, batch))
     if batch is not None:
         return Plan(status=suggestion.status.with_(asking=batch))
-    trimmed = trim(suggestion.status, snapshot.trials)
-    return Plan(status=trimmed if trimmed != suggestion.status else None)
+    return Plan()
 
 
 # ---- conditions ---------------------------------------------------------------------------------
@@ -237,23 +236,25 @@ def ask_for(snapshot: Snapshot, batch: Batch) -> Ask | None:
     space, suggestion = snapshot.problem.space, snapshot.suggestion
     known = snapshot.trials.by_ordinal
     waiting = {a.ordinal: a for a in suggestion.status.suggestions}
-    outcomes: list[Outcome] = []
-    pending: list[Pending] = []
-    untold = set(batch.pending)
-    for ordinal in range(batch.first):
-        if ordinal in untold:
-            facts = known.get(ordinal)
-            texts = facts.parameters if facts else _texts(waiting.get(ordinal))
-            if texts is not None:
-                pending.append(Pending(ordinal, space.values(texts)))
-        elif (outcome := snapshot.trials.outcome(ordinal, space)) is not None:
-            outcomes.append(outcome)
-        elif ordinal not in snapshot.missing:
+    outcomes = snapshot.trials.told.below(batch.first, space)
+    for ordinal in batch.pending:
+        # Recorded as untold: whatever became of it meanwhile, this question does not know.
+        outcomes[ordinal] = None
+    told = tuple(outcome for outcome in outcomes if outcome is not None)
+    if len(told) < batch.first:
+        silent = {ordinal for ordinal, outcome in enumerate(outcomes) if outcome is None}
+        if not silent <= {*batch.pending, *snapshot.missing}:
             return None
+    pending = []
+    for ordinal in batch.pending:
+        facts = known.get(ordinal)
+        texts = facts.parameters if facts else _texts(waiting.get(ordinal))
+        if texts is not None:
+            pending.append(Pending(ordinal, space.values(texts)))
     return Ask(
         request_id=names.request_id(snapshot.problem.experiment_uid, batch.first, batch.count),
         problem=snapshot.problem,
-        history=History(tuple(outcomes), tuple(pending)),
+        history=History(told, tuple(pending)),
         first_ordinal=batch.first,
         count=batch.count,
         recorded=_last_record(suggestion.status.batches),

@@ -8,6 +8,7 @@ from tunesmith_api.problem import Problem
 from tunesmith_api.problems import problem_of
 from tunesmith_api.resources import Experiment, Suggestion, SuggestionStatus
 from tunesmith_controller.manager.requests import Answered, Refused, Requests
+from tunesmith_controller.parsed import Parsed
 from tunesmith_controller.ports import (
     Ask,
     CachedObjects,
@@ -35,16 +36,18 @@ from tunesmith_controller.trial.roster import Rosters
 class SuggestionReconciler:
     """Asks an experiment's algorithm for the assignments that the experiment wants."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what the three reconcilers share, in their order
         self,
         ports: Ports,
         cache: CachedObjects,
+        parsed: Parsed,
         requests: Requests,
         rosters: Rosters,
         absentees: Absentees,
     ) -> None:
         self._ports = ports
         self._cache = cache
+        self._parsed = parsed
         self._requests = requests
         self._rosters = rosters
         self._absentees = absentees
@@ -54,7 +57,7 @@ class SuggestionReconciler:
         if cached is None:
             await self._let_go(key)
             return None
-        suggestion = Suggestion.parse(cached)
+        suggestion = self._parsed.suggestion(cached)
         if suggestion.metadata.deletion_timestamp is not None:
             await self._let_go(key)
             return None
@@ -83,7 +86,7 @@ class SuggestionReconciler:
         owners = {reference.uid for reference in metadata.owner_references}
         if cached is None or cached["metadata"].get("uid") not in owners:
             return None
-        return Experiment.parse(cached)
+        return self._parsed.experiment(cached)
 
     async def _observe(self, key: Key, suggestion: Suggestion, experiment: Experiment) -> Snapshot:
         metadata, status = experiment.metadata, suggestion.status

@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -108,21 +107,49 @@ def _values(trial: Trial) -> dict[str, float]:
     return found
 
 
+class Told:
+    """What algorithms are told of ended trials, each made once, in the order of ordinals."""
+
+    def __init__(self) -> None:
+        self._outcomes: list[Outcome | None] = []
+        self._unread: dict[int, TrialFacts] = {}
+
+    def put(self, facts: TrialFacts) -> None:
+        """A trial that has ended. It is read when somebody asks: that needs the space."""
+        self._unread[facts.ordinal] = facts
+
+    def drop(self, ordinal: int) -> None:
+        """A trial that is gone."""
+        self._unread.pop(ordinal, None)
+        if ordinal < len(self._outcomes):
+            self._outcomes[ordinal] = None
+
+    def below(self, first: int, space: SearchSpace) -> list[Outcome | None]:
+        """A copy: the outcome of each ordinal below `first`, None where there is none."""
+        for ordinal, facts in self._unread.items():
+            missing = ordinal + 1 - len(self._outcomes)
+            self._outcomes.extend([None] * missing)
+            self._outcomes[ordinal] = facts.outcome(space)
+        self._unread.clear()
+        found = self._outcomes[:first]
+        return found + [None] * (first - len(found))
+
+
 @dataclass(frozen=True, slots=True)
 class Census:
     """All trials of an experiment.
 
-    `active` are those that have not ended, in ordinal order; `recent` are the names of the newest
-    ended ones by state, in ordinal order; `best` is the incumbent. `by_ordinal` and `outcomes` may
-    be views of something that goes on changing: decisions read them and keep nothing.
+    `active` are those that have not ended, in ordinal order; `recent` are the newest ordinals that
+    ended, by state, ascending; `best` is the incumbent. `by_ordinal` and `told` may be views of
+    something that goes on changing: decisions read them and keep nothing.
     """
 
     by_ordinal: Mapping[int, TrialFacts]
     counts: Mapping[TrialState, int]
     active: tuple[TrialFacts, ...]
-    recent: Mapping[TrialState, tuple[str, ...]]
+    recent: Mapping[TrialState, Sequence[int]]
     best: TrialFacts | None
-    outcomes: dict[int, tuple[TrialFacts, Outcome]] = field(default_factory=dict, compare=False)
+    told: Told = field(compare=False)
 
     def __len__(self) -> int:
         return len(self.by_ordinal)
@@ -132,21 +159,9 @@ class Census:
 
     def names(self, *states: TrialState) -> tuple[str, ...]:
         """Of states that end: the newest. Of others: all."""
-        ended = tuple(name for state in states for name in self.recent.get(state, ()))
-        return ended + tuple(f.name for state in states for f in self.active if f.state is state)
-
-    def outcome(self, ordinal: int, space: SearchSpace) -> Outcome | None:
-        """What an algorithm is told of an ordinal; made once per trial."""
-        facts = self.by_ordinal.get(ordinal)
-        if facts is None:
-            return None
-        known = self.outcomes.get(ordinal)
-        if known is not None and known[0] is facts:
-            return known[1]
-        made = facts.outcome(space)
-        if made is not None:
-            self.outcomes[ordinal] = (facts, made)
-        return made
+        ended = [self.by_ordinal[o].name for state in states for o in self.recent.get(state, ())]
+        active = [f.name for state in states for f in self.active if f.state is state]
+        return (*ended, *active)
 
 
 def census(trials: Iterable[TrialFacts], objective: Objective) -> Census:
@@ -156,23 +171,21 @@ def census(trials: Iterable[TrialFacts], objective: Objective) -> Census:
         by_ordinal.setdefault(facts.ordinal, facts)
     counts: dict[TrialState, int] = {}
     ended: dict[TrialState, list[int]] = {}
-    for facts in by_ordinal.values():
+    told = Told()
+    for ordinal, facts in sorted(by_ordinal.items()):
         counts[facts.state] = counts.get(facts.state, 0) + 1
         if facts.state.is_terminal:
-            insort(ended.setdefault(facts.state, []), facts.ordinal)
-    active = sorted((f for f in by_ordinal.values() if not f.state.is_terminal), key=_ordinal)
+            ended.setdefault(facts.state, []).append(ordinal)
+            told.put(facts)
+    active = [facts for _, facts in sorted(by_ordinal.items()) if not facts.state.is_terminal]
     return Census(
         by_ordinal=by_ordinal,
         counts=counts,
         active=tuple(active),
-        recent={state: newest(by_ordinal, ordinals) for state, ordinals in ended.items()},
+        recent={state: ordinals[-FINISHED_NAMES:] for state, ordinals in ended.items()},
         best=incumbent(by_ordinal.values(), objective),
+        told=told,
     )
-
-
-def newest(by_ordinal: Mapping[int, TrialFacts], ordinals: list[int]) -> tuple[str, ...]:
-    """The names that a status list shows."""
-    return tuple(by_ordinal[ordinal].name for ordinal in ordinals[-FINISHED_NAMES:])
 
 
 def incumbent(trials: Iterable[TrialFacts], objective: Objective) -> TrialFacts | None:
@@ -195,10 +208,6 @@ def beats(facts: TrialFacts, other: TrialFacts | None, objective: Objective) -> 
     if value == theirs:
         return facts.ordinal < other.ordinal
     return objective.better(value, theirs)
-
-
-def _ordinal(facts: TrialFacts) -> int:
-    return facts.ordinal
 
 
 def owned_by(obj: Json, uid: str) -> bool:

@@ -12,6 +12,7 @@ from tunesmith_api.conditions import TrialState, experiment_state, trial_state
 from tunesmith_api.metrics import Row
 from tunesmith_api.resources import Experiment, FileSystemPath, MetricsCollectorSpec, Trial
 from tunesmith_controller.experiment.decide import is_paused, may_finish
+from tunesmith_controller.parsed import Parsed
 from tunesmith_controller.ports import (
     CachedObjects,
     Conflict,
@@ -42,6 +43,7 @@ from tunesmith_controller.trial.decide import (
     run_of,
     wanted_metrics,
 )
+from tunesmith_controller.trial.settled import is_settled
 
 
 class TrialReconciler:
@@ -56,9 +58,11 @@ class TrialReconciler:
         grace_s: float = 60.0,
         lost_retries: int = 3,
         bench: Bench,
+        parsed: Parsed,
     ) -> None:
         self._ports = ports
         self._cache = cache
+        self._parsed = parsed
         self._bench = bench
         self._limits = Limits(poll_s, grace_s, lost_retries)
         # When the end of an attempt was first seen, on the loop's monotonic clock. A restart
@@ -67,7 +71,7 @@ class TrialReconciler:
 
     async def reconcile(self, key: Key) -> float | None:
         cached = self._cache.get(key)
-        if cached is None:
+        if cached is None or is_settled(cached):
             return None
         trial = Trial.parse(cached)
         snapshot = await self._observe(trial)
@@ -145,7 +149,7 @@ class TrialReconciler:
         owners = {reference.uid for reference in metadata.owner_references}
         if cached is None or cached["metadata"].get("uid") not in owners:
             return None
-        return Experiment.parse(cached)
+        return self._parsed.experiment(cached)
 
     async def _earlier_over(self, trial: Trial) -> bool:
         earlier = _earlier(trial)

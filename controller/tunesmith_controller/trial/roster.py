@@ -11,16 +11,17 @@ from bisect import bisect_left, insort
 from types import MappingProxyType
 
 from tunesmith_api.conditions import TrialState
-from tunesmith_api.problem import Objective, Outcome
+from tunesmith_api.problem import Objective
 from tunesmith_api.resources import Trial
 from tunesmith_controller.ports import Json
 from tunesmith_controller.trial.facts import (
+    FINISHED_NAMES,
     Census,
+    Told,
     TrialFacts,
     beats,
     facts_of,
     incumbent,
-    newest,
 )
 
 
@@ -33,7 +34,7 @@ class Roster:
         self._counts: dict[TrialState, int] = {}
         self._active: dict[int, TrialFacts] = {}
         self._ended: dict[TrialState, list[int]] = {}
-        self._outcomes: dict[int, tuple[TrialFacts, Outcome]] = {}
+        self._told = Told()
         self._objective: Objective | None = None
         self._best: TrialFacts | None = None
         self._best_known = False
@@ -51,6 +52,7 @@ class Roster:
         self._counts[facts.state] = self._counts.get(facts.state, 0) + 1
         if facts.state.is_terminal:
             insort(self._ended.setdefault(facts.state, []), facts.ordinal)
+            self._told.put(facts)
         else:
             self._active[facts.ordinal] = facts
         if self._best_known and self._objective and beats(facts, self._best, self._objective):
@@ -60,7 +62,7 @@ class Roster:
         """A trial that is gone."""
         if (there := self._by_ordinal.get(facts.ordinal)) and there.name == facts.name:
             self._take_out(there)
-            self._outcomes.pop(facts.ordinal, None)
+            self._told.drop(facts.ordinal)
 
     def _take_out(self, facts: TrialFacts | None) -> None:
         if facts is None:
@@ -87,9 +89,9 @@ class Roster:
             by_ordinal=self._view,
             counts=dict(self._counts),
             active=tuple(self._active[ordinal] for ordinal in sorted(self._active)),
-            recent={s: newest(self._by_ordinal, found) for s, found in self._ended.items()},
+            recent={state: found[-FINISHED_NAMES:] for state, found in self._ended.items()},
             best=self._best,
-            outcomes=self._outcomes,
+            told=self._told,
         )
 
 
