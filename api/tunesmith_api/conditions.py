@@ -94,7 +94,10 @@ SUGGESTION_TRANSITIONS: Final[Mapping[SuggestionState, frozenset[SuggestionState
     SuggestionState.RUNNING: frozenset(
         {SuggestionState.DEPLOYMENT_READY, SuggestionState.SUCCEEDED, SuggestionState.FAILED}
     ),
-    SuggestionState.SUCCEEDED: frozenset({SuggestionState.RUNNING}),
+    # Taken up again with its experiment, from where it was.
+    SuggestionState.SUCCEEDED: frozenset(
+        {SuggestionState.CREATED, SuggestionState.DEPLOYMENT_READY, SuggestionState.RUNNING}
+    ),
     SuggestionState.FAILED: frozenset(),
 }
 

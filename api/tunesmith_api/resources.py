@@ -420,6 +420,9 @@ class Batch(Node):
     first: int = 0
     count: int = 0
     pending: Annotated[tuple[int, ...], BeforeValidator(_list)] = ()
+    # The budgets, which a person may change before it is answered.
+    parallel: int = 0
+    max_trials: int | None = None
     # Known once answered.
     algorithm_version: str = ""
     recorded: str = ""

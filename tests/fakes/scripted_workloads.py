@@ -86,6 +86,10 @@ class ScriptedWorkloads:
         vanished = self._attempts.pop((trial_uid, attempt))
         self._announce(vanished.run.trial)
 
+    def hint(self, run: TrialRun) -> None:
+        """Something may have changed about a trial: new rows, for instance."""
+        self._announce(run.trial)
+
     def active(self) -> list[AttemptId]:
         """The attempts that run, in the order of their starts."""
         return [attempt for attempt, known in self._attempts.items() if not known.is_over]

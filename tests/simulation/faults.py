@@ -32,6 +32,8 @@ class Kind(StrEnum):
     VANISH_JOB = "job vanished"
     FORGET = "service restarted"
     PAUSE = "paused by a person"
+    PARALLEL = "parallelism changed by a person"
+    STOP = "stopped by a person, and resumed"
     DELETE_TRIAL = "trial deleted by a person"
     DELETE_ALL = "experiment deleted by a person"
 
@@ -41,7 +43,10 @@ class Kind(StrEnum):
 
 
 _OF_WORLD: Final = frozenset(
-    {Kind.LOSE_JOB, Kind.VANISH_JOB, Kind.FORGET, Kind.PAUSE, Kind.DELETE_TRIAL, Kind.DELETE_ALL}
+    {
+        *(Kind.LOSE_JOB, Kind.VANISH_JOB, Kind.FORGET, Kind.PAUSE),
+        *(Kind.PARALLEL, Kind.STOP, Kind.DELETE_TRIAL, Kind.DELETE_ALL),
+    }
 )
 
 
@@ -57,7 +62,7 @@ class Place(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault, at step `at` or at the first later one that it can happen to. `seconds` is how
-    long, virtually, a delay, a pause or an overlap lasts, and how late a late effect is."""
+    long, virtually, a delay, a pause, a stop or an overlap lasts, and how late a late effect is."""
 
     at: int
     kind: Kind

@@ -120,6 +120,9 @@ class Books:
     starts: set[tuple[str, int]] = field(default_factory=set)
     deleted_by_hand: set[int] = field(default_factory=set)
     writes: int = 0
+    parallel: int = 0
+    budget: int = 0
+    was_stopped: bool = False
 
     def of_kind(self, kind: str) -> list[Json]:
         return [obj for obj in self.objects.values() if obj["kind"] == kind]
@@ -169,7 +172,7 @@ class Ledger:
         tops = [*books.of_kind("Experiment"), *books.of_kind("Suggestion")]
         return (
             bool(tops)
-            and all(has_ended(top) for top in tops)
+            and all(has_ended(top) or _goes_on(top) for top in tops)
             and all(_is_done(trial) for trial in books.trials())
         )
 
@@ -240,7 +243,7 @@ class Ledger:
         is_over = experiment is None or has_ended(experiment)
         if is_over and not self.late_words:
             self.violated("G7", f"{metadata['name']} was created after its experiment's end")
-        if len(self.books.trial_uids) > self._scenario.trials:
+        if len(self.books.trial_uids) > self.books.budget:
             self.violated("G7", f"{metadata['name']} is more than maxTrialCount")
 
     def _check_conditions(self, before: Json | None, obj: Json) -> None:
@@ -261,7 +264,7 @@ class Ledger:
         """What nobody may change once it is there."""
         if before is None:
             return
-        if obj["kind"] != "Suggestion" and before["spec"] != obj["spec"]:
+        if obj["kind"] != "Suggestion" and _fixed_spec(before) != _fixed_spec(obj):
             self.violated("G3", f"the spec of {_name(obj)} was changed")
         kept = ("name", "namespace", "uid", "labels", "annotations", "ownerReferences")
         for name in kept:
@@ -271,7 +274,7 @@ class Ledger:
     def _check_trials(self, before: Json | None, trial: Json) -> None:
         active = [t["metadata"]["name"] for t in self.books.of_kind("Trial") if not has_ended(t)]
         # One that a person deletes is created again, maybe before the others are seen.
-        if len(active) > self._scenario.parallel + len(self.books.deleted_by_hand):
+        if len(active) > self.books.parallel + len(self.books.deleted_by_hand):
             self.violated("G7", f"{len(active)} trials are active: {', '.join(active)}")
         old = {} if before is None else run_of(before)
         attempt, was = run_of(trial).get("attempt", 0), old.get("attempt", 0)
@@ -292,8 +295,8 @@ class Ledger:
         if old.get("seed") not in (None, "", status.get("seed")):
             self.violated("G9", f"the recorded seed was changed to {status.get('seed')}")
         requests = suggestion["spec"].get("requests", 0)
-        if requests > self._scenario.trials:
-            self.violated("G7", f"{requests} assignments are wanted, {self._scenario.trials} may")
+        if requests > self.books.budget:
+            self.violated("G7", f"{requests} assignments are wanted, {self.books.budget} may")
         if before is not None and requests < before["spec"].get("requests", 0):
             self.violated("G3", f"requests went down to {requests}")
 
@@ -309,6 +312,10 @@ class Ledger:
 
     def _check_experiment(self, before: Json | None, experiment: Json) -> None:
         """Counters go up; but a second controller may be behind, and people may take away."""
+        spec, annotations = experiment["spec"], experiment["metadata"].get("annotations") or {}
+        self.books.parallel = max(self.books.parallel, spec["parallelTrialCount"])
+        self.books.budget = max(self.books.budget, spec["maxTrialCount"])
+        self.books.was_stopped |= names.ANNOTATION_STOPPED in annotations
         status = experiment.get("status") or {}
         old = {} if before is None else (before.get("status") or {})
         for counter in ("trialsSucceeded", "trialsFailed", "trialMetricsUnavailable"):
@@ -316,7 +323,9 @@ class Ledger:
             excused = self.books.deleted_by_hand or self.late_words
             if fewer and not excused:
                 self.violated("G3", f"{counter} went down to {status.get(counter, 0)}")
-        if before is not None and has_ended(before) and state_of(experiment) != state_of(before):
+        if before is None or not has_ended(before) or state_of(experiment) == state_of(before):
+            return
+        if state_of(experiment) != "Restarting" or self._scenario.resume_policy == "Never":
             self.violated("G3", f"the experiment left {state_of(before)}")
 
 
@@ -327,11 +336,23 @@ def _is_done(trial: Json) -> bool:
 
 
 def _kept(obj: Json, name: str) -> object:
-    """A field of metadata, without what a person may change: the annotation that pauses."""
+    """A field of metadata, without what a person may change: annotations that pause and stop."""
     value = obj["metadata"].get(name)
     if name != "annotations":
         return value
-    return {k: v for k, v in (value or {}).items() if k != names.ANNOTATION_PAUSED}
+    wishes = (names.ANNOTATION_PAUSED, names.ANNOTATION_STOPPED)
+    return {k: v for k, v in (value or {}).items() if k not in wishes}
+
+
+def _fixed_spec(obj: Json) -> Json:
+    """A spec without what a person may change."""
+    budgets = ("parallelTrialCount", "maxTrialCount")
+    return {k: v for k, v in obj["spec"].items() if k not in budgets}
+
+
+def _goes_on(obj: Json) -> bool:
+    """A Suggestion that never ends: its experiment can be taken up again at any time."""
+    return bool(obj["kind"] == "Suggestion" and obj["spec"].get("resumePolicy") == "LongRunning")
 
 
 def _name(obj: Json) -> str:
@@ -347,6 +368,9 @@ def _is_legal(table: Mapping[str, frozenset[str]], old: str, types: list[str]) -
     """Whether the conditions that follow `old` are a path of the table."""
     if not types:
         return old == "Pending"
+    if old not in types and types[-1] in table[old]:
+        # Taken up again: the condition of the end is dropped, and the last one is new.
+        return True
     following = types[types.index(old) + 1 :] if old in types else types
     path = [old, *(type_ for type_ in following if type_ in table)]
     return all(b in table[a] for a, b in pairwise(path))

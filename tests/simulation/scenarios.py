@@ -54,7 +54,11 @@ PARAMETERS: Final[Sequence[Mapping[str, Any]]] = (
 class Scenario:
     """An experiment and the fates of its trials: ordinals whose command fails, and ordinals whose
     command prints nothing. `random_state` None: the seed is drawn. `points`: how many the
-    algorithm has, None for as many as asked (`sensitive` only)."""
+    algorithm has, None for as many as asked (`sensitive` only).
+
+    `extended_by`: trials that a person adds once all has ended; `at_end`: what becomes of running
+    trials then. `ceiling`: a trial whose newest loss is above it may be stopped. `enqueued`: how
+    many points a person wants tried first. Deadlines in seconds, of all and of each trial."""
 
     trials: int = 12
     parallel: int = 1
@@ -65,6 +69,13 @@ class Scenario:
     goal: float | None = None
     random_state: int | None = 7
     points: int | None = None
+    resume_policy: str = "Never"
+    extended_by: int = 0
+    at_end: str = ""
+    ceiling: float | None = None
+    enqueued: int = 0
+    deadline: int | None = None
+    trial_deadline: int | None = None
 
     def experiment(self) -> Json:
         """The Experiment with every default, as admission stores it."""
@@ -74,18 +85,43 @@ class Scenario:
             "algorithm": self._algorithm(),
             "parallelTrialCount": self.parallel,
             "maxTrialCount": self.trials,
-            "resumePolicy": "Never",
+            "resumePolicy": self.resume_policy,
             "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
             "trialTemplate": _template(),
         }
         if self.max_failed is not None:
             spec["maxFailedTrialCount"] = self.max_failed
+        spec |= self._ours()
         return {
             "apiVersion": "kubeflow.org/v1beta1",
             "kind": "Experiment",
             "metadata": {"name": NAME, "namespace": NAMESPACE},
             "spec": spec,
         }
+
+    def _ours(self) -> Json:
+        policy = {
+            "activeDeadlineSeconds": self.deadline,
+            "trialActiveDeadlineSeconds": self.trial_deadline,
+            "runningTrialsAtEnd": self.at_end or None,
+        }
+        found: Json = {"runPolicy": {k: v for k, v in policy.items() if v is not None}}
+        if self.ceiling is not None:
+            limit = {"name": "limit", "value": str(self.ceiling)}
+            found["earlyStopping"] = {"algorithmName": "ceiling", "algorithmSettings": [limit]}
+        if self.enqueued:
+            found["enqueued"] = [
+                {"parameterAssignments": [{"name": k, "value": v} for k, v in point.items()]}
+                for point in self.wished()
+            ]
+        return found
+
+    def wished(self) -> list[dict[str, str]]:
+        """The points that a person wants tried."""
+        return [
+            {"lr": "0.01", "momentum": "0.5", "width": "64", "depth": depth, "optimizer": "adam"}
+            for depth in ("1", "2", "4")[: self.enqueued]
+        ]
 
     def _objective(self) -> Json:
         objective: Json = {
@@ -112,6 +148,15 @@ class Scenario:
         if ordinal in self.failing:
             return "Failed"
         return "MetricsUnavailable" if ordinal in self.silent else "Succeeded"
+
+    def may_be_stopped(self, parameters: Mapping[str, str]) -> bool:
+        """Whether a look at the right moment stops it."""
+        return self.ceiling is not None and 1.5 * loss(parameters) > self.ceiling
+
+    def may_run_too_long(self, ordinal: int) -> bool:
+        """Whether a look at the right moment finds it over its limit. Times on record are whole
+        seconds, and what was just seen running may have ended meanwhile."""
+        return self.trial_deadline is not None and duration(ordinal) > self.trial_deadline - 1.5
 
     def exit_code(self, ordinal: int) -> int:
         return 1 if ordinal in self.failing else 0

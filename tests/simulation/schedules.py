@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from faults import Fault, Kind, Place
 from invariants import Violation
@@ -40,6 +40,8 @@ _WEIGHTS: Final = {
     Kind.VANISH_JOB: 1,
     Kind.FORGET: 2,
     Kind.PAUSE: 1,
+    Kind.PARALLEL: 2,
+    Kind.STOP: 1,
     Kind.DELETE_TRIAL: 1,
 }
 
@@ -65,7 +67,8 @@ def check(setting: Setting, undisturbed: Report | None = None) -> Checked:
 
 def _late(setting: Setting, report: Report) -> list[Violation]:
     faults = len(report.plan.fired)
-    runs = sum(duration(k) for k in range(setting.scenario.trials))
+    scenario = setting.scenario
+    runs = sum(duration(k) for k in range(scenario.trials + scenario.extended_by))
     lost = sum(f.kind in (Kind.LOSE_JOB, Kind.VANISH_JOB) for f, _ in report.plan.fired)
     delays = sum(f.seconds for f, _ in report.plan.fired)
     slow = 0.0 if setting.seed is None else 0.05 * len(report.plan.steps)
@@ -83,10 +86,17 @@ def has_one_ending(setting: Setting) -> bool:
     return (
         setting.scenario.parallel == 1
         and setting.scenario.random_state is not None
-        and not {Kind.DELETE_TRIAL, Kind.OVERLAP}.intersection(kinds)
+        and setting.scenario.ceiling is None
+        and setting.scenario.deadline is None
+        and setting.scenario.trial_deadline is None
+        and not _WITH_SEVERAL_ENDINGS.intersection(kinds)
         and losses <= SETTINGS.lost_retries
     )
 
+
+_WITH_SEVERAL_ENDINGS: Final = frozenset(
+    {Kind.DELETE_TRIAL, Kind.OVERLAP, Kind.PARALLEL, Kind.STOP}
+)
 
 # ---- drawing ------------------------------------------------------------------------------------
 
@@ -112,7 +122,23 @@ def _scenario(chance: random.Random) -> Scenario:
         goal=chance.choice((None, None, None, 1.2, 2.0)),
         random_state=chance.choice((None, 1, 2)),
         points=chance.choice((None, None, None, None, max(1, trials - 2))),
+        **_life_cycle(chance),
     )
+
+
+def _life_cycle(chance: random.Random) -> dict[str, Any]:
+    """What goes beyond running to the end: mostly nothing, or one or two things."""
+    policy = chance.choice(("Never", "Never", "LongRunning", "FromVolume"))
+    drawn: dict[str, Any] = {
+        "at_end": chance.choice(("", "Finish")),
+        "ceiling": chance.choice((2.0, 4.0)),
+        "enqueued": chance.randint(1, 3),
+        "deadline": chance.choice((6, 15)),
+        "trial_deadline": chance.choice((2, 4)),
+    }
+    kept = chance.sample(sorted(drawn), chance.choice((0, 0, 1, 2)))
+    extended = 0 if policy == "Never" else chance.choice((0, 2))
+    return {"resume_policy": policy, "extended_by": extended} | {k: drawn[k] for k in kept}
 
 
 def _some(chance: random.Random, trials: int, share: float) -> frozenset[int]:
@@ -129,7 +155,11 @@ def _faults(chance: random.Random, scenario: Scenario) -> tuple[Fault, ...]:
     drawn = chance.choices(kinds, weights, k=chance.randint(1, 14))
     if {Kind.LATE, Kind.OVERLAP}.intersection(drawn):
         # A start that is long under way when its job is gone without a trace is not held back.
-        drawn = [kind for kind in drawn if kind not in (Kind.VANISH_JOB, Kind.DELETE_TRIAL)]
+        apart = (Kind.VANISH_JOB, Kind.DELETE_TRIAL, Kind.STOP)
+        drawn = [kind for kind in drawn if kind not in apart]
+    if scenario.deadline is not None:
+        # Which of two ends comes first would depend on the moment.
+        drawn = [kind for kind in drawn if kind is not Kind.STOP]
     return tuple(_fault(chance, kind, chance.randint(1, steps)) for kind in drawn)
 
 
@@ -139,7 +169,7 @@ def _fault(chance: random.Random, kind: Kind, at: int) -> Fault:
             return Fault(at, kind, chance.choice(tuple(Place)))
         case Kind.ERROR:
             return Fault(at, kind, chance.choice((Place.BEFORE, Place.LOST)))
-        case Kind.DELAY | Kind.PAUSE | Kind.LATE | Kind.OVERLAP:
+        case Kind.DELAY | Kind.PAUSE | Kind.STOP | Kind.LATE | Kind.OVERLAP:
             return Fault(at, kind, seconds=chance.choice((0.1, 1.0, 8.0)))
         case _:
             return Fault(at, kind)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Five hundred random experiments under random faults, and the schedules that once broke."""
+"""Two thousand random experiments under random faults, and the schedules that once broke."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from scenarios import Scenario
 from schedules import check, failure, run_all, schedule, shrink
 from world import Setting, simulate
 
-SEEDS = 500
-CHUNKS = 20
+SEEDS = 2000
+CHUNKS = 40
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -35,12 +35,14 @@ _OUTCOMES: Mapping[str, OutcomeState] = {
     "Failed": OutcomeState.FAILED,
     "MetricsUnavailable": OutcomeState.METRICS_UNAVAILABLE,
     "Killed": OutcomeState.KILLED,
+    "EarlyStopped": OutcomeState.EARLY_STOPPED,
 }
 _COUNTERS: Mapping[str, str] = {
     "Succeeded": "trialsSucceeded",
     "Failed": "trialsFailed",
     "MetricsUnavailable": "trialMetricsUnavailable",
     "Killed": "trialsKilled",
+    "EarlyStopped": "trialsEarlyStopped",
     "Created": "trialsPending",
     "Running": "trialsRunning",
 }
@@ -49,6 +51,7 @@ _LISTS: Mapping[str, str] = {
     "Failed": "failedTrialList",
     "MetricsUnavailable": "metricsUnavailableTrialList",
     "Killed": "killedTrialList",
+    "EarlyStopped": "earlyStoppedTrialList",
 }
 _LISTED = 100
 """How many names each list of finished trials keeps."""
@@ -70,6 +73,10 @@ class Ending:
 def judge(ending: Ending) -> list[Violation]:
     """Every broken rule of a run that is over."""
     experiment, suggestion = ending.books.only("Experiment"), ending.books.only("Suggestion")
+    early = ending.books.was_stopped or ending.scenario.deadline is not None
+    if suggestion is None and experiment is not None and early:
+        # It ended before anything was begun.
+        return [Violation("G5", "trials without a suggestion")] if ending.books.trials() else []
     if experiment is None or suggestion is None:
         return [Violation("G5", "the experiment or its suggestion is gone")]
     found = [
@@ -152,10 +159,18 @@ def _trial(ending: Ending, trial: Json, experiment: Json) -> _Found:
     attempts = run_of(trial).get("attempt", 0)
     fate = "Failed" if lost else ending.scenario.fate(ordinal_of(trial))
     if state == "Killed":
-        if state_of(experiment) == "Succeeded" and _reason(experiment).endswith("MaxTrialsReached"):
+        if _reason(experiment).endswith("MaxTrialsReached") and not ending.books.was_stopped:
             yield "G3", f"{name} was killed though nothing ended its experiment early"
         if run_of(trial).get("lost", 0) > losses:
             yield "G1", f"{name} has lost {run_of(trial)} after {losses} losses"
+        return
+    if state == "EarlyStopped":
+        if not ending.scenario.may_be_stopped(assignment_of(trial["spec"])):
+            yield "G3", f"{name} was stopped though nothing was wrong with it"
+        return
+    if _reason(trial) == "TrialDeadlineExceeded":
+        if not ending.scenario.may_run_too_long(ordinal_of(trial)):
+            yield "G7", f"{name} was stopped before its time was over"
         return
     if state != fate:
         yield "G3", f"{name} is {state}, its job says {fate}"
@@ -183,8 +198,8 @@ def _figures(trial: Json, name: str, attempts: int) -> _Found:
         yield "G1", f"{name} shows rows of attempts {observed.get(ATTEMPT_METRIC)}"
 
 
-def _reason(experiment: Json) -> str:
-    return str(conditions_of(experiment)[-1]["reason"])
+def _reason(obj: Json) -> str:
+    return str(conditions_of(obj)[-1]["reason"])
 
 
 def counters(books: Books, experiment: Json) -> _Found:
@@ -216,9 +231,9 @@ def _by_record(ending: Ending, experiment: Json) -> _Found:
 def _best(ending: Ending, experiment: Json) -> _Found:
     shown = experiment["status"].get("currentOptimalTrial") or {}
     values = [
-        (figures(assignment_of(trial["spec"]))[OBJECTIVE], ordinal_of(trial), trial)
+        (value, ordinal_of(trial), trial)
         for trial in ending.books.trials()
-        if state_of(trial) == "Succeeded"
+        if (value := _objective(trial)) is not None
     ]
     if not values:
         if shown:
@@ -232,19 +247,20 @@ def _best(ending: Ending, experiment: Json) -> _Found:
 
 
 def _end(ending: Ending, experiment: Json) -> _Found:
-    trials, scenario = ending.books.trials(), ending.scenario
+    trials, scenario, budget = ending.books.trials(), ending.scenario, ending.books.budget
     reason = _reason(experiment)
     failed = sum(state_of(trial) in ("Failed", "MetricsUnavailable") for trial in trials)
     reached = scenario.goal is not None and any(
-        figures(assignment_of(trial["spec"]))[OBJECTIVE] <= scenario.goal
-        for trial in trials
-        if state_of(trial) == "Succeeded"
+        value <= scenario.goal for trial in trials if (value := _objective(trial)) is not None
     )
     true = {
         "ExperimentGoalReached": reached,
         "ExperimentFailed": bool(scenario.max_failed) and failed >= (scenario.max_failed or 0),
-        "ExperimentMaxTrialsReached": len(trials) == scenario.trials,
-        "ExperimentSuggestionEndReached": len(trials) == scenario.points,
+        "ExperimentMaxTrialsReached": len(trials) == budget,
+        "ExperimentStopped": ending.books.was_stopped,
+        "ExperimentDeadlineReached": scenario.deadline is not None,
+        "ExperimentSuggestionEndReached": scenario.points is not None
+        and len(trials) == max(scenario.points, scenario.enqueued),
     }
     if not true.get(reason, False):
         yield "G3", f"the experiment ended with {reason}, which is not so"
@@ -284,10 +300,14 @@ def _replay(ending: Ending, experiment: Json) -> _Found:
     seed = int(suggestion["status"]["seed"])
     parsed = Experiment.parse(experiment)
     problem = problem_of(parsed, experiment["metadata"]["uid"], seed)
-    recorded = ""
+    recorded, wished = "", ending.scenario.wished()
     for first in sorted(batches):
         batch = batches[first]
-        expected = propose(problem, trials, batch.first, batch.count, batch.pending, recorded)
+        if batch.version == "enqueued":
+            expected = wished[: batch.count]
+            del wished[: batch.count]
+        else:
+            expected = propose(problem, trials, batch.first, batch.count, batch.pending, recorded)
         recorded = batch.recorded or recorded
         for ordinal, point in enumerate(expected, first):
             trial = trials.get(ordinal)
@@ -316,6 +336,16 @@ def propose(
     )
 
 
+def _objective(trial: Json) -> float | None:
+    """What a trial that has ended says of itself: all of it, or what it printed until its stop."""
+    if state_of(trial) == "Succeeded":
+        return figures(assignment_of(trial["spec"]))[OBJECTIVE]
+    observed = _observed(trial)
+    if state_of(trial) != "EarlyStopped" or OBJECTIVE not in observed:
+        return None
+    return float(observed[OBJECTIVE][0])
+
+
 def _values(problem: Problem, trial: Json) -> Mapping[str, int | float | str]:
     return problem.space.values(assignment_of(trial["spec"]))
 
@@ -323,6 +353,8 @@ def _values(problem: Problem, trial: Json) -> Mapping[str, int | float | str]:
 def _outcome(problem: Problem, ordinal: int, trial: Json) -> Outcome:
     state = _OUTCOMES[state_of(trial)]
     said: dict[str, float] = {}
+    if state is OutcomeState.EARLY_STOPPED:
+        said = {OBJECTIVE: value} if (value := _objective(trial)) is not None else {}
     if state is OutcomeState.SUCCEEDED:
         said = dict(figures(assignment_of(trial["spec"])))
         said[ATTEMPT_METRIC] = float(run_of(trial)["attempt"])

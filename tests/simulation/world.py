@@ -18,7 +18,7 @@ import sensitive
 import verdict
 from faults import Fault, FaultPlan, Kind
 from in_process_suggestions import InProcessSuggestions, StaticHost
-from invariants import Ledger, Violation, has_ended, run_of
+from invariants import Ledger, Violation, conditions_of, has_ended, run_of
 from invariants import ordinal_of as number_of
 from lives import Life, Surroundings, at_once, random_latency
 from memory_observations import MemoryObservationLog
@@ -42,6 +42,7 @@ from tunesmith_api.observations import Report as Rows
 from tunesmith_controller.events import RememberedEvents
 from tunesmith_controller.manager.manager import Manager, ManagerSettings
 from tunesmith_controller.ports import (
+    Json,
     Key,
     Ports,
     TrialRun,
@@ -55,6 +56,8 @@ STOP_S: Final = 0.3
 """Virtual seconds from the stop of a job to its end."""
 DEADLINE_S: Final = 1800.0
 """Virtual seconds after which an experiment that has not ended is stuck."""
+ANSWER_S: Final = 30.0
+"""Virtual seconds within which every answer has come, however often it is asked for."""
 QUIET_S: Final = SETTINGS.resync_s * 1.2
 """How long nothing may be written once everything has ended."""
 
@@ -144,6 +147,8 @@ class _World:
         self._effects = 0
         self._was_paused = False
         self._is_deleted = False
+        self._is_extended = False
+        self._stopped_for = 0
         self._by_hand = 0
         self._overlapping: list[Life] = []
         self._ended_at = 0.0
@@ -239,8 +244,12 @@ class _World:
 
     async def _stays_quiet(self, life: Life) -> bool:
         """Whether the controller lives on for a while; it may write nothing then."""
-        writes = self._ledger.books.writes - self._by_hand
         self._ended_at = self._ended_at or asyncio.get_running_loop().time()
+        if self._scenario.resume_policy == "LongRunning":
+            # Its Suggestion goes on: an answer that is under way is stored when it comes.
+            await asyncio.sleep(ANSWER_S)
+            self._ledger.catch_up()
+        writes = self._ledger.books.writes - self._by_hand
         self._news.clear()
         try:
             async with asyncio.timeout(QUIET_S):
@@ -260,6 +269,8 @@ class _World:
         if self._is_deleted:
             return not self._ledger.books.objects
         if not self._ledger.settled():
+            return False
+        if self._goes_on():
             return False
         books = self._ledger.books
         return not any(
@@ -284,6 +295,13 @@ class _World:
                 self._was_paused = True
                 self._pause("true")
                 asyncio.get_running_loop().call_later(fault.seconds, self._pause, None)
+            case Kind.PARALLEL:
+                self._was_paused = True
+                self._edit(parallelTrialCount=1 + fault.at % 5)
+            case Kind.STOP:
+                self._stopped_for += 1
+                self._annotate(names.ANNOTATION_STOPPED, "true")
+                asyncio.get_running_loop().call_later(fault.seconds, self._resume)
             case Kind.DELETE_TRIAL:
                 self._delete_trial(fault.at)
             case Kind.DELETE_ALL:
@@ -291,8 +309,48 @@ class _World:
                 at_once(self._store.delete(Key("Experiment", NAMESPACE, NAME)))
         self._ledger.catch_up()
 
+    def _goes_on(self) -> bool:
+        """Whether the end is not the end: a person has undone it, will, or does so now."""
+        experiment = self._ledger.books.only("Experiment")
+        suggestion = self._ledger.books.only("Suggestion")
+        if experiment is None or self._scenario.resume_policy == "Never":
+            return False
+        if self._stopped_for:
+            return True
+        reason = conditions_of(experiment)[-1]["reason"]
+        if reason == "ExperimentMaxTrialsReached" and not self._is_extended:
+            self._is_extended = True
+            if self._scenario.extended_by:
+                self._edit(maxTrialCount=self._scenario.trials + self._scenario.extended_by)
+        ended = int(experiment["status"]["progress"].partition("/")[0])
+        is_exhausted = suggestion is not None and bool(
+            (suggestion.get("status") or {}).get("searchEnded")
+        )
+        status, limit = experiment["status"], self._scenario.max_failed
+        failed = status.get("trialsFailed", 0) + status.get("trialMetricsUnavailable", 0)
+        if limit and failed >= limit:
+            return False
+        is_undone = reason in ("ExperimentMaxTrialsReached", "ExperimentStopped")
+        return is_undone and ended < self._ledger.books.budget and not is_exhausted
+
+    def _resume(self) -> None:
+        self._stopped_for -= 1
+        self._annotate(names.ANNOTATION_STOPPED, None)
+        self._news.set()
+
     def _pause(self, value: str | None) -> None:
-        patch = {"metadata": {"annotations": {names.ANNOTATION_PAUSED: value}}}
+        self._annotate(names.ANNOTATION_PAUSED, value)
+
+    def _annotate(self, name: str, value: str | None) -> None:
+        self._patch({"metadata": {"annotations": {name: value}}})
+
+    def _edit(self, **budgets: int) -> None:
+        self._patch({"spec": budgets})
+
+    def _patch(self, patch: Json) -> None:
+        """What a person does to the experiment, if it is still there."""
+        if self._is_deleted:
+            return
         before = self._ledger.books.writes
         at_once(self._store.patch(Key("Experiment", NAMESPACE, NAME), patch))
         self._ledger.catch_up()
@@ -333,13 +391,17 @@ class _World:
         half = len(rows) // 2
         loop = asyncio.get_running_loop()
         loop.call_later(seconds / 2, self._print, run, rows[:half], False)
+        if self._scenario.ceiling is not None:
+            loop.call_later(seconds / 2, self._workloads.hint, run)
         loop.call_later(seconds + rows_late_by(ordinal), self._print, run, rows[half:], True)
         return seconds, self._scenario.exit_code(ordinal)
 
     def _print(self, run: TrialRun, rows: Sequence[Any], ended: bool) -> None:
         """A collector goes on when its job is lost, and ends when it is stopped."""
         if (run.trial_uid, run.attempt) in self._workloads.stops:
-            return
+            if not ended:
+                return
+            rows = ()
         log: ObservationLog = self._ports.observations
         at_once(
             log.append(

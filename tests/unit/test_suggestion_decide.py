@@ -58,7 +58,7 @@ def test_a_questions_inputs_are_written_down_before_it_is_asked() -> None:
     plan = decided(given.suggestion(requests=2))
     assert plan.ask is None
     assert plan.status is not None
-    assert plan.status.asking == Batch(first=0, count=2, pending=())
+    assert plan.status.asking == Batch(first=0, count=2, pending=(), parallel=2, max_trials=4)
 
 
 def test_a_recorded_question_is_asked_with_its_recorded_inputs() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import given
@@ -10,9 +11,18 @@ import pytest
 
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import SourceNotes, SourceState
-from tunesmith_api.resources import Trial
-from tunesmith_controller.ports import JobAbsent, JobLost, JobPresent, JobWaiting
-from tunesmith_controller.trial.decide import JobRefused, Limits, Plan, Snapshot, Step, decide
+from tunesmith_api.resources import StopRecord, Trial, rfc3339
+from tunesmith_controller.ports import JobAbsent, JobLost, JobPresent, JobState, JobWaiting
+from tunesmith_controller.trial.decide import (
+    HELD,
+    PAUSED,
+    JobRefused,
+    Limits,
+    Plan,
+    Snapshot,
+    Step,
+    decide,
+)
 
 LIMITS = Limits(poll_s=5, grace_s=60, lost_retries=2)
 COMPLETE = {"stdout": SourceState(offset=10, ended=True)}
@@ -196,14 +206,14 @@ def test_deletion_stops_first_and_forgets_afterwards() -> None:
 
 def test_a_pause_records_the_next_attempt_before_it_stops_the_running_one() -> None:
     trial = given.trial(state="Running", job_uid="j")
-    plan = decided(trial, job=JobPresent("j", given.job()), paused=True)
+    plan = decided(trial, job=JobPresent("j", given.job()), paused=PAUSED)
     assert plan.step is None
     assert plan.status is not None and plan.status.run is not None
     assert (plan.status.run.attempt, plan.status.run.lost) == (2, 0)
     interrupted = trial.with_(status=plan.status)
-    plan = decided(interrupted, job=JobAbsent(), paused=True, earlier_over=False)
+    plan = decided(interrupted, job=JobAbsent(), paused=PAUSED, earlier_over=False)
     assert plan.step is Step.STOP_EARLIER
-    assert decided(interrupted, job=JobAbsent(), paused=True).step is None
+    assert decided(interrupted, job=JobAbsent(), paused=PAUSED).step is None
 
 
 def test_an_attempt_that_ended_before_the_pause_keeps_its_result() -> None:
@@ -212,7 +222,7 @@ def test_an_attempt_that_ended_before_the_pause_keeps_its_result() -> None:
         job=JobPresent("j", given.job("Complete")),
         sources=COMPLETE,
         rows=losses("0.5"),
-        paused=True,
+        paused=PAUSED,
     )
     assert state_of(plan)[0] == "Succeeded"
 
@@ -223,3 +233,85 @@ def test_a_condition_that_cannot_be_evaluated_fails_and_says_so() -> None:
     plan = decided(odd, job=JobPresent("j", given.job()))
     assert state_of(plan) == ("Failed", "TrialFailed. Job reason: ConditionUnusable")
     assert "@pretty" in message_of(plan)
+
+
+# ---- early stops, limits, places ----------------------------------------------------------------
+
+EARNED = StopRecord(rule="medianstop", metric="loss", message="worse than the median")
+RUNNING = {"job": JobPresent("job-1", given.job())}
+OVER = {"job": JobPresent("job-1", given.job("Failed"))}
+
+
+def running(**run: Any) -> Trial:
+    return given.trial(state="Running", job_uid="job-1", **run)
+
+
+def stopping() -> Trial:
+    return running(stopping=EARNED.json())
+
+
+def test_an_earned_stop_is_on_record_before_anything_is_stopped() -> None:
+    plan = decided(running(), stop=EARNED, **RUNNING)
+    assert plan.step is None
+    assert plan.status is not None and plan.status.run is not None
+    assert plan.status.run.stopping == EARNED
+
+
+def test_a_recorded_stop_is_carried_out_whatever_is_wished_later() -> None:
+    for wish in ({}, {"paused": "paused"}, {"experiment_over": "all trials have ended"}):
+        assert decided(stopping(), **RUNNING, **wish).step is Step.STOP
+
+
+@pytest.mark.parametrize("job", [OVER["job"], JobLost("gone"), JobAbsent()])
+def test_a_stopped_trial_keeps_its_metrics_however_its_job_ended(job: JobState) -> None:
+    plan = decided(stopping(), job=job, sources=COMPLETE, rows=losses("0.9", "0.8"))
+    assert state_of(plan) == ("EarlyStopped", "TrialEarlyStopped")
+    assert message_of(plan) == "worse than the median"
+    assert plan.status is not None and plan.status.observation is not None
+    assert plan.status.observation.metrics[0].latest == "0.8"
+
+
+def test_the_last_rows_of_a_stopped_trial_are_waited_for_but_not_for_ever() -> None:
+    assert decided(stopping(), **OVER).status is None
+    assert state_of(decided(stopping(), **OVER, waited=60.0))[0] == "EarlyStopped"
+
+
+def limited(seconds_ago: int) -> Trial:
+    started = given.NOW - timedelta(seconds=seconds_ago)
+    trial = running(startedAt=rfc3339(started))
+    return trial.with_(spec=trial.spec.with_(active_deadline_seconds=10))
+
+
+def test_an_attempt_that_has_used_its_time_fails_and_is_looked_at_in_time() -> None:
+    assert decided(limited(8), **RUNNING).again == 2.0
+    assert state_of(decided(limited(10), **RUNNING)) == ("Failed", "TrialDeadlineExceeded")
+
+
+def test_a_trial_that_has_succeeded_in_time_is_not_failed_by_a_late_look() -> None:
+    plan = decided(
+        limited(100),
+        job=JobPresent("job-1", given.job("Complete")),
+        sources=COMPLETE,
+        rows=losses("0.5"),
+    )
+    assert state_of(plan)[0] == "Succeeded"
+
+
+def test_the_time_of_an_attempt_begins_when_its_job_is_seen() -> None:
+    plan = decided(given.trial(), **RUNNING)
+    assert plan.status is not None and plan.status.run is not None
+    assert plan.status.run.started_at == given.NOW
+
+
+def test_a_trial_without_a_place_is_interrupted_and_says_why() -> None:
+    assert decided(running(), paused=HELD, **RUNNING).status is not None
+    waiting = decided(given.trial(attempt=2), paused=HELD, job=JobAbsent())
+    assert waiting.status is not None and waiting.status.run is not None
+    assert waiting.status.run.waiting == HELD
+
+
+def test_a_running_trial_may_outlive_its_experiment_and_one_that_waits_may_not() -> None:
+    over = {"experiment_over": "the goal is reached", "may_finish": True}
+    assert decided(running(), **RUNNING, **over).status is None
+    assert state_of(decided(given.trial(), job=JobAbsent(), **over))[0] == "Killed"
+    assert state_of(decided(running(), **RUNNING, experiment_over="over"))[0] == "Killed"

@@ -440,6 +440,8 @@ def _trial_annotations(
             if suggestion.spec.algorithm
             else "",
             "version": batch.algorithm_version,
+            "parallel": batch.parallel,
+            "maxTrials": batch.max_trials,
         }
         if batch.recorded:
             record["recorded"] = batch.recorded

@@ -8,7 +8,7 @@ the same question; its answer is stored before Trials are created from it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tunesmith_api import names
@@ -141,7 +141,8 @@ def _end(
     suggestion: Suggestion, to: SuggestionState, reason: str, message: str, now: datetime
 ) -> SuggestionStatus:
     conditions = advance_suggestion(suggestion.status.conditions, to, reason, message, now)
-    return suggestion.status.with_(conditions=conditions, completion_time=now, asking=None)
+    # A question on record stays there: asked again after a restart, it must be the same one.
+    return suggestion.status.with_(conditions=conditions, completion_time=now)
 
 
 def failed(suggestion: Suggestion, message: str, now: datetime) -> SuggestionStatus:
@@ -161,6 +162,10 @@ def running(suggestion: Suggestion, now: datetime) -> SuggestionStatus:
 
 def _again(suggestion: Suggestion, now: datetime) -> SuggestionStatus:
     """The experiment goes on: so does the search, from what is on record."""
+    before = tuple(c for c in suggestion.status.conditions if c.type != "Succeeded")
+    if find(before, "Running") is None:
+        # It ended before its settings were accepted: that is still to be done.
+        return suggestion.status.with_(conditions=before, completion_time=None)
     conditions = advance_suggestion(
         suggestion.status.conditions,
         SuggestionState.RUNNING,
@@ -228,7 +233,13 @@ def next_batch(snapshot: Snapshot) -> Batch | None:
     known = snapshot.trials.by_ordinal
     ended = {o for o in candidates if (facts := known.get(o)) and facts.state.is_terminal}
     pending = sorted(candidates - ended - snapshot.missing)
-    return Batch(first=first, count=count, pending=tuple(pending))
+    return Batch(
+        first=first,
+        count=count,
+        pending=tuple(pending),
+        parallel=snapshot.problem.parallel,
+        max_trials=snapshot.problem.max_trials,
+    )
 
 
 def ask_for(snapshot: Snapshot, batch: Batch) -> Ask | None:
@@ -253,7 +264,11 @@ def ask_for(snapshot: Snapshot, batch: Batch) -> Ask | None:
             pending.append(Pending(ordinal, space.values(texts)))
     return Ask(
         request_id=names.request_id(snapshot.problem.experiment_uid, batch.first, batch.count),
-        problem=snapshot.problem,
+        problem=replace(
+            snapshot.problem,
+            parallel=batch.parallel or snapshot.problem.parallel,
+            max_trials=batch.max_trials,
+        ),
         history=History(told, tuple(pending)),
         first_ordinal=batch.first,
         count=batch.count,
@@ -295,6 +310,8 @@ def answered(
         first=ask.first_ordinal,
         count=len(fresh),
         pending=tuple(p.ordinal for p in ask.history.pending),
+        parallel=ask.problem.parallel,
+        max_trials=ask.problem.max_trials,
         algorithm_version=answer.algorithm_version,
         recorded=answer.recorded,
     )

@@ -55,6 +55,7 @@ class Roster:
             self._told.put(facts)
         else:
             self._active[facts.ordinal] = facts
+            self._told.drop(facts.ordinal)
         if self._best_known and self._objective and beats(facts, self._best, self._objective):
             self._best = facts
 
