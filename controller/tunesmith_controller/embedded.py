@@ -9,6 +9,8 @@ the manager, with the suggestion service as its child and a supervised process p
     HOME/trials/           a folder per trial: output, exit record
     HOME/services/         the suggestion service's socket and log
     HOME/controller.lock   the lease
+    HOME/api.json          where the API is served, and its token, while it is
+    HOME/kubeconfig        the same for kubectl and Katib's client
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ from tunesmith_controller.workloads.attempt_folder import AttemptFolder
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """cpus: what trials may use together, None for all of this machine's."""
+    """cpus: what trials may use together, None for all of this machine's. runtime: what runs them,
+    "process", "podman" or "docker". api_port: where the controller also serves the API on
+    loopback, 0 for any free port, None for no API."""
 
     cpus: float | None = None
+    runtime: str = "process"
+    api_port: int | None = None
 
 
 class LocalPlane:
@@ -43,7 +49,7 @@ class LocalPlane:
         self.home = home
         self.store = store
         self.lease = FileLease(home / "controller.lock")
-        self._settings = settings
+        self.settings = settings
 
     @classmethod
     @asynccontextmanager
@@ -89,9 +95,7 @@ class LocalPlane:
             # Loaded here: commands that only look at objects start several times faster.
             from tunesmith_controller import local_control  # noqa: PLC0415
 
-            await local_control.control(
-                self.home, self.store, cpus=self._settings.cpus, notice=notice
-            )
+            await local_control.control(self, self.settings, notice=notice)
         finally:
             self.lease.release()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from tunesmith_api.errors import Invalid
@@ -56,7 +57,7 @@ class SuggestionCore:
         says, or a count or ordinals out of range.
         """
         problem = problem_of(request.problem)
-        algorithm = valid_algorithm(self._registry, problem)
+        algorithm = valid_algorithm(self._registry, without_budget(problem))
         check_count(request.count, self._max_count)
         held = self._histories.of(problem.experiment_uid, problem.space)
         outcomes = _told(held, request)
@@ -76,6 +77,12 @@ def valid_algorithm(registry: Registry, problem: Problem) -> Algorithm:
     if problems := algorithm.validate(problem):
         raise Invalid("; ".join(problems))
     return algorithm
+
+
+def without_budget(problem: Problem) -> Problem:
+    """Budgets are judged when an experiment is validated. One that is raised while it runs beyond
+    what a finite space holds lets the search end by itself, instead of failing it."""
+    return replace(problem, max_trials=None)
 
 
 def check_count(count: int, limit: int) -> None:

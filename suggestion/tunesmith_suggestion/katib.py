@@ -6,7 +6,8 @@ Kubeflow's OptimizationJob. `servicer` puts it on gRPC.
 
 Numbering: the trials of a request get the ordinals 0, 1, ... in its order; new ones start behind
 them, and behind what `total_request_number` says was handed out before (Katib leaves some trials
-out of its requests, and their points must not be proposed again).
+out of its requests, and their points must not be proposed again). An algorithm that walks its
+space is asked for those of the trials left out once more: they come first, and are dropped.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import logging
 
 from tunesmith_api.problem import Exhausted
 from tunesmith_proto.katib import api_pb2 as pb
-from tunesmith_suggestion.core import MAX_COUNT, check_count, valid_algorithm
+from tunesmith_suggestion.core import MAX_COUNT, check_count, valid_algorithm, without_budget
 from tunesmith_suggestion.katib_messages import assignments_message, history_of, problem_of
+from tunesmith_suggestion.protocol import walks
 from tunesmith_suggestion.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class KatibCore:
     def suggest(self, request: pb.GetSuggestionsRequest) -> pb.GetSuggestionsReply:
         """No assignments when the search has ended. Raises Invalid for a bad problem or count."""
         problem = problem_of(request.experiment)
-        algorithm = valid_algorithm(self._registry, problem)
+        algorithm = valid_algorithm(self._registry, without_budget(problem))
         count = request.current_request_number
         check_count(count, self._max_count)
         if count == 0:
@@ -47,9 +49,10 @@ class KatibCore:
         history = history_of(problem, request.trials)
         handed_out = request.total_request_number - count
         first = max(len(request.trials), handed_out)
-        found = algorithm.suggest(problem, history, range(first, first + count), "")
+        left_out = first - len(request.trials) if walks(algorithm) else 0
+        found = algorithm.suggest(problem, history, range(first - left_out, first + count), "")
         if isinstance(found, Exhausted):
             logger.info("experiment %s: %s", problem.experiment_name, found.reason)
             return pb.GetSuggestionsReply()
-        texts = (problem.space.texts(values) for values in found.assignments)
+        texts = (problem.space.texts(values) for values in found.assignments[left_out:])
         return pb.GetSuggestionsReply(parameter_assignments=[assignments_message(t) for t in texts])

@@ -50,3 +50,13 @@ class Algorithm(Protocol):
         lower ordinals. Post: every assignment is a point of `problem.space`.
         """
         ...
+
+
+def walks(algorithm: Algorithm) -> bool:
+    """Whether it takes points in one fixed order and leaves out those of the history.
+
+    Such an algorithm says so with an attribute `walks = True`; others need not have it. A client
+    that cannot tell which points were handed out before (Katib's leaves some trials out of its
+    requests) then knows that they are the first ones of the answer.
+    """
+    return bool(getattr(algorithm, "walks", False))

@@ -14,7 +14,10 @@ from types import MappingProxyType
 from typing import Final
 
 from tunesmith_api.errors import Invalid
+from tunesmith_suggestion.algorithms.grid import GridSearch
+from tunesmith_suggestion.algorithms.multivariate_tpe import MultivariateTpe
 from tunesmith_suggestion.algorithms.random import RandomSearch
+from tunesmith_suggestion.algorithms.sobol import SobolSearch
 from tunesmith_suggestion.algorithms.tpe import Tpe
 from tunesmith_suggestion.protocol import Algorithm
 
@@ -22,7 +25,10 @@ GROUP: Final = "tunesmith.algorithms"
 
 BUILT_IN: Final[Mapping[str, Callable[[], Algorithm]]] = MappingProxyType(
     {
+        "grid": GridSearch,
+        "multivariate-tpe": MultivariateTpe,
         "random": RandomSearch,
+        "sobol": SobolSearch,
         "tpe": Tpe,
     }
 )

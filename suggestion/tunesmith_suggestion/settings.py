@@ -84,7 +84,7 @@ DEDUPE = Setting(
 
 
 class SettingValues:
-    """Typed settings of one problem, defaults filled in."""
+    """Typed settings of one problem, defaults filled in, under every spelling of their names."""
 
     def __init__(self, values: Mapping[str, SettingValue | None]) -> None:
         self._values = dict(values)
@@ -127,7 +127,8 @@ def read_settings(
     values, problems = _read(algorithm, declared, given)
     if problems:
         raise ValueError("; ".join(problems))
-    return SettingValues(values)
+    spelled = {alias: values[s.name] for s in declared for alias in s.aliases}
+    return SettingValues(values | spelled)
 
 
 def _read(

@@ -14,8 +14,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from statistics import NormalDist
 
 import numpy as np
@@ -93,6 +94,20 @@ class NumberAxis:
             return self.parameter.low
         return self.parameter.at(index)
 
+    def index(self, value: Value) -> int:
+        """Which value of a finite axis a valid value is; the nearest one for a rounded double."""
+        parameter = self.parameter
+        if self.count == 1 or parameter.step is None:
+            return 0
+        if isinstance(parameter, IntParameter):
+            return (int(value) - parameter.low) // parameter.step
+        offset = Decimal(repr(float(value))) - Decimal(repr(parameter.low))
+        nearest = int((offset / Decimal(repr(parameter.step))).to_integral_value())
+        # Where a step is about as fine as doubles are, rounding may be off by one.
+        last = (self.count or 1) - 1
+        near = [min(max(nearest + i, 0), last) for i in (0, -1, 1)]
+        return next((i for i in near if parameter.at(i) == value), near[0])
+
     def position(self, value: Value) -> float:
         """The u in [0, 1] of a value; for a stepped parameter a point inside its cell."""
         if self.count == 1:
@@ -134,6 +149,8 @@ class NumberAxis:
 
     def _nearest(self, x: float) -> int:
         last = (self.count or 1) - 1
+        if last == 0:  # its scale is the unit interval, whatever its step
+            return 0
         step = self.parameter.step or 1
         below = min(max(math.floor(self._offset(x) / step), 0), last)
         if below == last:
@@ -169,6 +186,16 @@ class CompiledSpace:
             index, digit = divmod(index, axis.count or 1)
             values[axis.name] = axis.value(digit)
         return {axis.name: values[axis.name] for axis in self.axes}
+
+    def indices(self, points: Sequence[Mapping[str, Value]]) -> list[int]:
+        """The inverse of `point` for many points of a finite space, a column at a time."""
+        found = [0] * len(points)
+        for axis in self.axes:
+            column = [values[axis.name] for values in points]
+            digits = {value: axis.index(value) for value in set(column)}
+            count = axis.count or 1
+            found = [i * count + digits[v] for i, v in zip(found, column, strict=True)]
+        return found
 
     def key(self, values: Mapping[str, Value]) -> tuple[str, ...]:
         """What tells two points apart: their texts."""

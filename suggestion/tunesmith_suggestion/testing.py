@@ -62,6 +62,19 @@ SPACE = SearchSpace(
 )
 """Every parameter type, three distributions."""
 
+GRID = SearchSpace(
+    (
+        DoubleParameter("lr", 0.01, 0.1, 0.01, Distribution.LOG_UNIFORM),
+        DoubleParameter("dropout", 0.0, 0.5, step=0.1),
+        IntParameter("layers", 1, 8),
+        IntParameter("width", 16, 1024, step=16, distribution=Distribution.NORMAL),
+        DoubleParameter("momentum", 0.0, 1.0, step=0.25),
+        ListParameter("optimizer", ("sgd", "adam", "rmsprop")),
+        ListParameter("batch", ("32", "64", "128"), ParameterType.DISCRETE),
+    )
+)
+"""The same with steps, for algorithms that need a finite space."""
+
 CHECKED = settings(
     max_examples=50,
     deadline=None,
@@ -181,6 +194,8 @@ class AlgorithmContract:
 
     splits_batches = True
     """Whether a batch is the same as its ordinals asked one by one, the earlier ones pending."""
+    space = SPACE
+    """An ordinary search space for the algorithm."""
     max_cpu_s = 0.5
     """For one proposal after 1,000 trials with seven parameters, in seconds of CPU."""
 
@@ -188,11 +203,16 @@ class AlgorithmContract:
     def algorithm(self) -> Algorithm:
         raise NotImplementedError("give the algorithm in a fixture of this name")
 
+    def _problem(
+        self, algorithm: Algorithm, *, seed: int = 7, settings: Mapping[str, str] | None = None
+    ) -> Problem:
+        return a_problem(algorithm.name, self.space, seed=seed, settings=settings)
+
     def test_it_has_a_name_and_a_version(self, algorithm: Algorithm) -> None:
         assert algorithm.name and algorithm.version
 
     def test_an_ordinary_problem_is_valid(self, algorithm: Algorithm) -> None:
-        assert list(algorithm.validate(a_problem(algorithm.name))) == []
+        assert list(algorithm.validate(self._problem(algorithm))) == []
 
     @CHECKED
     @given(space=search_spaces(), seed=st.integers(0, 2**63), told=st.integers(0, 20))
@@ -208,14 +228,14 @@ class AlgorithmContract:
     def test_the_same_question_has_the_same_answer_whatever_was_asked_between(
         self, algorithm: Algorithm
     ) -> None:
-        problem, history = a_problem(algorithm.name), a_history(SPACE, 25, pending=2)
+        problem, history = self._problem(algorithm), a_history(self.space, 25, pending=2)
         first = proposed(algorithm, problem, history, 3)
-        proposed(algorithm, a_problem(algorithm.name, seed=8), History(), 5)
+        proposed(algorithm, self._problem(algorithm, seed=8), History(), 5)
         assert proposed(algorithm, problem, history, 3) == first
 
     def test_another_seed_gives_other_points(self, algorithm: Algorithm) -> None:
         answers = {
-            str(proposed(algorithm, a_problem(algorithm.name, seed=seed), History(), 4))
+            str(proposed(algorithm, self._problem(algorithm, seed=seed), History(), 4))
             for seed in range(5)
         }
         assert len(answers) == 5
@@ -226,7 +246,7 @@ class AlgorithmContract:
     ) -> None:
         if not self.splits_batches:
             pytest.skip("this algorithm declares that batches matter")
-        problem, history = a_problem(algorithm.name), a_history(SPACE, told)
+        problem, history = self._problem(algorithm), a_history(self.space, told)
         batch = proposed(algorithm, problem, history, 4)
         pending: tuple[Pending, ...] = ()
         for k, values in enumerate(batch):
@@ -238,29 +258,29 @@ class AlgorithmContract:
     def test_trials_that_end_in_any_way_are_learnt_from(
         self, algorithm: Algorithm, states: tuple[OutcomeState, ...]
     ) -> None:
-        problem = a_problem(algorithm.name)
-        found = proposed(algorithm, problem, a_history(SPACE, 24, states=states), 3)
+        problem = self._problem(algorithm)
+        found = proposed(algorithm, problem, a_history(self.space, 24, states=states), 3)
         assert found
-        assert not any(SPACE.violations(SPACE.texts(values)) for values in found)
+        assert not any(self.space.violations(self.space.texts(values)) for values in found)
 
     def test_a_constant_objective_gives_finite_points(self, algorithm: Algorithm) -> None:
         outcomes = tuple(
             Outcome(o.ordinal, o.parameters, o.state, {METRIC: 0.0})
-            for o in a_history(SPACE, 30).outcomes
+            for o in a_history(self.space, 30).outcomes
         )
-        found = proposed(algorithm, a_problem(algorithm.name), History(outcomes), 3)
+        found = proposed(algorithm, self._problem(algorithm), History(outcomes), 3)
         numbers = [v for values in found for v in values.values() if not isinstance(v, str)]
         assert numbers and all(math.isfinite(number) for number in numbers)
 
     def test_a_thousand_trials_are_answered_in_time(self, algorithm: Algorithm) -> None:
-        problem, history = a_problem(algorithm.name), a_history(SPACE, 1000)
-        proposed(algorithm, problem, a_history(SPACE, 30), 1)
+        problem, history = self._problem(algorithm), a_history(self.space, 1000)
+        proposed(algorithm, problem, a_history(self.space, 30), 1)
         began = time.process_time()
         assert len(proposed(algorithm, problem, history, 1)) == 1
         assert time.process_time() - began < self.max_cpu_s
 
     def test_an_unknown_setting_is_refused_with_the_known_ones(self, algorithm: Algorithm) -> None:
-        found = algorithm.validate(a_problem(algorithm.name, settings={"no_such_setting": "1"}))
+        found = algorithm.validate(self._problem(algorithm, settings={"no_such_setting": "1"}))
         assert len(found) == 1
         assert "no_such_setting" in found[0]
         assert all(setting.name in found[0] for setting in algorithm.settings)
@@ -268,13 +288,13 @@ class AlgorithmContract:
     def test_a_value_of_the_wrong_type_is_refused_by_name(self, algorithm: Algorithm) -> None:
         for setting in algorithm.settings:
             wrong = {setting.name: "certainly not"}
-            found = algorithm.validate(a_problem(algorithm.name, settings=wrong))
+            found = algorithm.validate(self._problem(algorithm, settings=wrong))
             assert any(setting.name in line and "certainly not" in line for line in found)
 
     def test_what_it_recorded_can_be_handed_back(self, algorithm: Algorithm) -> None:
-        problem, history = a_problem(algorithm.name), a_history(SPACE, 20)
+        problem, history = self._problem(algorithm), a_history(self.space, 20)
         found = algorithm.suggest(problem, history, range(20, 22), "")
         assert isinstance(found, Proposal)
-        later = History(a_history(SPACE, 22).outcomes)
+        later = History(a_history(self.space, 22).outcomes)
         again = algorithm.suggest(problem, later, range(22, 23), found.recorded)
         assert isinstance(again, Proposal) and len(again.assignments) == 1

@@ -10,12 +10,15 @@ import sys
 
 import pytest
 
+from tunesmith_suggestion.algorithms.grid import GridSearch
+from tunesmith_suggestion.algorithms.multivariate_tpe import MultivariateTpe
 from tunesmith_suggestion.algorithms.random import RandomSearch
+from tunesmith_suggestion.algorithms.sobol import SobolSearch
 from tunesmith_suggestion.algorithms.tpe import Tpe
 from tunesmith_suggestion.protocol import Algorithm
 from tunesmith_suggestion.registry import BUILT_IN
 from tunesmith_suggestion.testing import (
-    SPACE,
+    GRID,
     AlgorithmContract,
     a_history,
     a_problem,
@@ -25,16 +28,42 @@ from tunesmith_suggestion.testing import (
 ELSEWHERE = """
 import json, sys
 from tunesmith_suggestion.registry import Registry
-from tunesmith_suggestion.testing import SPACE, a_history, a_problem, proposed
-found = proposed(Registry().find(sys.argv[1]), a_problem(sys.argv[1]), a_history(SPACE, 40), 5)
-print(json.dumps([SPACE.texts(values) for values in found]))
+from tunesmith_suggestion.testing import GRID, a_history, a_problem, proposed
+problem = a_problem(sys.argv[1], GRID)
+found = proposed(Registry().find(sys.argv[1]), problem, a_history(GRID, 40), 5)
+print(json.dumps([GRID.texts(values) for values in found]))
 """
+
+
+class TestGrid(AlgorithmContract):
+    space = GRID
+    max_cpu_s = 0.1
+
+    @pytest.fixture
+    def algorithm(self) -> Algorithm:
+        return GridSearch()
+
+
+class TestMultivariateTpe(AlgorithmContract):
+    max_cpu_s = 0.1
+
+    @pytest.fixture
+    def algorithm(self) -> Algorithm:
+        return MultivariateTpe()
 
 
 class TestRandom(AlgorithmContract):
     @pytest.fixture
     def algorithm(self) -> Algorithm:
         return RandomSearch()
+
+
+class TestSobol(AlgorithmContract):
+    max_cpu_s = 0.1
+
+    @pytest.fixture
+    def algorithm(self) -> Algorithm:
+        return SobolSearch()
 
 
 class TestTpe(AlgorithmContract):
@@ -48,7 +77,7 @@ class TestTpe(AlgorithmContract):
 @pytest.mark.parametrize("hash_seed", ["0", "4242"])
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_another_process_with_other_hashes_gives_the_same_points(name: str, hash_seed: str) -> None:
-    here = proposed(BUILT_IN[name](), a_problem(name), a_history(SPACE, 40), 5)
+    here = proposed(BUILT_IN[name](), a_problem(name, GRID), a_history(GRID, 40), 5)
     there = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, name],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
@@ -56,4 +85,4 @@ def test_another_process_with_other_hashes_gives_the_same_points(name: str, hash
         check=True,
         text=True,
     )
-    assert json.loads(there.stdout) == [SPACE.texts(values) for values in here]
+    assert json.loads(there.stdout) == [GRID.texts(values) for values in here]

@@ -3,19 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from tunesmith_api.errors import Invalid
-from tunesmith_api.problem import Exhausted, History, Problem, Proposal, history_digest
+from tunesmith_api.problem import (
+    Exhausted,
+    History,
+    Outcome,
+    OutcomeState,
+    Problem,
+    Proposal,
+    history_digest,
+)
 from tunesmith_proto.v1 import suggestions_pb2 as pb
 from tunesmith_suggestion.algorithms.random import RandomSearch
 from tunesmith_suggestion.core import SuggestionCore
 from tunesmith_suggestion.messages import message_digest, outcome_message, problem_message
-from tunesmith_suggestion.registry import Registry
+from tunesmith_suggestion.registry import BUILT_IN, Registry
 from tunesmith_suggestion.settings import Setting
-from tunesmith_suggestion.testing import SPACE, a_history, a_problem
+from tunesmith_suggestion.testing import GRID, METRIC, SPACE, a_history, a_problem
 
 OUTCOMES = a_history(SPACE, 12).outcomes
 MESSAGES = [outcome_message(SPACE, outcome) for outcome in OUTCOMES]
@@ -44,6 +52,7 @@ def request(
     return pb.SuggestRequest(problem=problem, first_ordinal=first, count=count, history=history)
 
 
+KNOWN = "grid, multivariate-tpe, random, sobol, tpe"
 WHOLE = SuggestionCore().suggest(request(MESSAGES))
 
 
@@ -170,7 +179,10 @@ def test_an_algorithm_without_points_replies_without_assignments() -> None:
     [
         ({"count": 1001}, "1001 assignments asked in one request; at most 1000 are given"),
         ({"first": 11}, "ordinal 11 is told but 11 is to be proposed"),
-        ({"algorithm": "tp"}, r"unknown algorithm 'tp' \(known: random, tpe\)"),
+        (
+            {"algorithm": "tp"},
+            r"unknown algorithm 'tp' \(known: grid, multivariate-tpe, random, sobol, tpe\)",
+        ),
     ],
 )
 def test_requests_that_can_never_work_are_refused(
@@ -204,7 +216,35 @@ def test_validation_tells_everything_that_is_wrong() -> None:
 def test_validation_reports_an_unreadable_space_and_an_unknown_algorithm() -> None:
     problem = problem_message(a_problem("annealing"))
     found = SuggestionCore().validate(pb.ValidateRequest(problem=problem)).problems
-    assert list(found) == ["unknown algorithm 'annealing' (known: random, tpe)"]
+    assert list(found) == [
+        "unknown algorithm 'annealing' (known: grid, multivariate-tpe, random, sobol, tpe)"
+    ]
     problem.parameters[0].min = "high"
     found = SuggestionCore().validate(pb.ValidateRequest(problem=problem)).problems
     assert "'lr': feasibleSpace.min: 'high' is not a number" in found[0]
+
+
+@pytest.mark.parametrize("algorithm", sorted(BUILT_IN))
+def test_a_service_that_restarts_between_asks_gives_the_same_points(algorithm: str) -> None:
+    def search(core: Callable[[], SuggestionCore]) -> list[pb.Assignment]:
+        """Batches of three; each one is told before the next."""
+        told: list[pb.Outcome] = []
+        found: list[pb.Assignment] = []
+        problem = problem_message(a_problem(algorithm, GRID))
+        while len(found) < 18:
+            history = pb.History(outcomes=told, digest=digest(told))
+            asked = pb.SuggestRequest(
+                problem=problem, first_ordinal=len(found), count=3, history=history
+            )
+            found += core().suggest(asked).assignments
+            told = [ended(assignment) for assignment in found]
+        return found
+
+    def ended(one: pb.Assignment) -> pb.Outcome:
+        values = {METRIC: (one.ordinal * 7 % 11) / 11}
+        state = OutcomeState.FAILED if one.ordinal % 5 == 4 else OutcomeState.SUCCEEDED
+        outcome = Outcome(one.ordinal, GRID.values(dict(one.parameters)), state, values)
+        return outcome_message(GRID, outcome)
+
+    undisturbed = SuggestionCore()
+    assert search(lambda: undisturbed) == search(SuggestionCore)

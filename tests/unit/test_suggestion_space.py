@@ -121,3 +121,8 @@ def test_no_parameters_and_endless_ranges_are_refused() -> None:
         compile_space(SearchSpace(()))
     with pytest.raises(SpaceError, match="too large"):
         compile_space(SearchSpace((DoubleParameter("x", -1e308, 1e308),)))
+
+
+def test_a_single_value_has_any_step() -> None:
+    low, high = 1e-300, 1.0000000000000002e-300
+    assert set(numbers(DoubleParameter("x", low, high, step=2 * (high - low)))) == {low}

@@ -47,43 +47,49 @@ _MOST_BEST = 25
 _LEARNT = (OutcomeState.SUCCEEDED, OutcomeState.EARLY_STOPPED)
 
 
+GAMMA = Setting(
+    "gamma",
+    SettingType.NUMBER,
+    None,
+    "How many of n finished trials count as good: min(ceil(gamma * sqrt(n)), 25) as in "
+    "Katib. Unset: min(ceil(n / 10), 25), which finds better points.",
+    above=0,
+    below=1,
+)
+PRIOR_WEIGHT = Setting(
+    "prior_weight",
+    SettingType.NUMBER,
+    1.0,
+    "Weight of the flat prior against one observation; more explores more.",
+    above=0,
+)
+CANDIDATES = Setting(
+    "n_EI_candidates",
+    SettingType.INTEGER,
+    24,
+    "Candidates drawn for each proposal.",
+    aliases=("n_ei_candidates",),
+    above=0,
+)
+STARTUP = Setting(
+    "n_startup_trials",
+    SettingType.INTEGER,
+    10,
+    "Trials with a result before the model is used; random points until then.",
+    at_least=0,
+)
+
+
 class Tpe:
     """Katib's `tpe`. Accepts the setting names of its hyperopt and its optuna service."""
 
     name = "tpe"
     version = "1"
     settings: Sequence[Setting] = (
-        Setting(
-            "gamma",
-            SettingType.NUMBER,
-            None,
-            "How many of n finished trials count as good: min(ceil(gamma * sqrt(n)), 25) as in "
-            "Katib. Unset: min(ceil(n / 10), 25), which finds better points.",
-            above=0,
-            below=1,
-        ),
-        Setting(
-            "prior_weight",
-            SettingType.NUMBER,
-            1.0,
-            "Weight of the flat prior against one observation; more explores more.",
-            above=0,
-        ),
-        Setting(
-            "n_EI_candidates",
-            SettingType.INTEGER,
-            24,
-            "Candidates drawn for each proposal.",
-            aliases=("n_ei_candidates",),
-            above=0,
-        ),
-        Setting(
-            "n_startup_trials",
-            SettingType.INTEGER,
-            10,
-            "Trials with a result before the model is used; random points until then.",
-            at_least=0,
-        ),
+        GAMMA,
+        PRIOR_WEIGHT,
+        CANDIDATES,
+        STARTUP,
         RANDOM_STATE,
         DEDUPE,
     )
