@@ -53,11 +53,13 @@ class AttemptName:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One stream: its name in row keys, its file, and how to read it."""
+    """One stream: its name in row keys, its file, and how to read it. `promised`: the name by
+    which the user knows a file that ought to be there, so that its absence is worth telling."""
 
     name: str
     path: Path
     parser: Parser
+    promised: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,13 @@ class Interrupted(RuntimeError):
 class _Uplink:
     """Reports of one attempt to the log, waiting out its absences."""
 
-    def __init__(self, attempt: AttemptName, sink: Sink, timing: Timing) -> None:
+    def __init__(
+        self, attempt: AttemptName, sink: Sink, timing: Timing, on_rows: Callable[[], None]
+    ) -> None:
         self._attempt = attempt
         self._sink = sink
         self._timing = timing
+        self._on_rows = on_rows
 
     async def stored(self) -> Mapping[str, SourceState]:
         """What the log has of the attempt's sources."""
@@ -121,6 +126,8 @@ class _Uplink:
         acknowledged = await self._patiently(lambda: self._sink.append(report))
         if acknowledged.fenced:
             raise _Fenced
+        if report.rows:
+            self._on_rows()
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         pause = self._timing.first_retry
@@ -143,10 +150,12 @@ class Collector:
         sources: Sequence[Source],
         sink: Sink,
         timing: Timing | None = None,
+        on_rows: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_rows` is called after each acknowledgement of rows; it must be quick."""
         self._sources = sources
         self._timing = timing or Timing()
-        self._uplink = _Uplink(attempt, sink, self._timing)
+        self._uplink = _Uplink(attempt, sink, self._timing, on_rows)
         self._finishing = asyncio.Event()
         self._task: asyncio.Task[object] | None = None
 
@@ -191,7 +200,7 @@ class Collector:
             raise Interrupted("collecting was interrupted before its end")
 
     async def _follow(self, source: Source, stored: SourceState) -> None:
-        reader = SourceReader(source.path, source.parser, stored)
+        reader = SourceReader(source.path, source.parser, stored, source.promised)
         stream = _Stream(source.name, reader, self._uplink, self._timing)
         try:
             await stream.follow(self._finishing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,11 +23,23 @@ from tunesmith_metrics_collector.parsers.unusable import UnusableParser
 log = logging.getLogger(__name__)
 
 STDOUT_SOURCE = "stdout"
+FILE_SOURCE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsFile:
+    """What the program writes and the File collector reads: `path` is where it is, `shown` the
+    name by which the user knows it. A `format` other than TEXT and JSON ends without rows."""
+
+    path: Path
+    format: str = "TEXT"
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectedAttempt:
-    """What to collect: the printed output as text, the metrics file as JSON lines.
+    """What to collect. `output`: what it prints, as text (kind StdOut). `file`: what it writes
+    (kind File). `metrics_file`: the JSON lines of `tunesmith.report` (every kind).
 
     `filters` are source.filter.metricsFormat of the Experiment; none means Katib's default.
     """
@@ -39,6 +52,7 @@ class CollectedAttempt:
     metrics_file: Path | None
     metrics: tuple[str, ...]
     filters: tuple[str, ...] = ()
+    file: MetricsFile | None = None
 
 
 def sources_of(attempt: CollectedAttempt) -> list[Source]:
@@ -46,10 +60,22 @@ def sources_of(attempt: CollectedAttempt) -> list[Source]:
     sources = []
     if attempt.output is not None:
         sources.append(Source(STDOUT_SOURCE, attempt.output, _text_parser(attempt)))
+    if attempt.file is not None:
+        file = attempt.file
+        shown = file.shown or str(file.path)
+        sources.append(Source(FILE_SOURCE, file.path, _file_parser(attempt, file.format), shown))
     if attempt.metrics_file is not None:
         parser = JsonLinesParser(attempt.metrics)
         sources.append(Source(PUSH_SOURCE, attempt.metrics_file, parser))
     return sources
+
+
+def _file_parser(attempt: CollectedAttempt, form: str) -> Parser:
+    if form == "TEXT":
+        return _text_parser(attempt)
+    if form == "JSON":
+        return JsonLinesParser(attempt.metrics)
+    return UnusableParser(f"the format {form!r} is neither TEXT nor JSON")
 
 
 def _text_parser(attempt: CollectedAttempt) -> Parser:
@@ -62,7 +88,7 @@ def _text_parser(attempt: CollectedAttempt) -> Parser:
 
 @dataclass(slots=True, eq=False)
 class _Slot:
-    """An attempt that was started; kept after its end so that starting it again does nothing."""
+    """An attempt that is being collected; forgotten once its end is acknowledged."""
 
     attempt: CollectedAttempt
     finishing: bool = False
@@ -77,16 +103,27 @@ class CollectorFleet:
         self._sink = sink
         self._timing = timing or Timing()
         self._slots: dict[tuple[str, int], _Slot] = {}
+        self._on_rows: Callable[[str], None] = lambda trial_uid: None
+
+    def __len__(self) -> int:
+        """Attempts that are being collected."""
+        return len(self._slots)
+
+    def on_rows(self, listener: Callable[[str], None]) -> None:
+        """From now on, tells one listener the uid of a trial whose rows were acknowledged: often,
+        in the event loop, and never for rows that are stored otherwise."""
+        self._on_rows = listener
 
     def start(self, attempt: CollectedAttempt) -> None:
-        """Collects an attempt from where the log has it, until `finish`, `stop` or a fence.
+        """Collects an attempt from where the log has it, until `finish`, `stop` or a fence. Of an
+        attempt that has ended the log is asked, and nothing is read.
 
         A filter that cannot be used makes the attempt end without rows, with the reason noted.
         """
         key = (attempt.trial_uid, attempt.attempt)
         if key not in self._slots:
             slot = self._slots[key] = _Slot(attempt)
-            slot.task = asyncio.create_task(self._supervise(slot), name=f"collect {key}")
+            slot.task = asyncio.create_task(self._until_ended(key, slot), name=f"collect {key}")
 
     def finish(self, trial_uid: str, attempt: int) -> None:
         """The attempt's processes have ended: all its sources will be reported as ended."""
@@ -118,6 +155,11 @@ class CollectorFleet:
         slots, self._slots = list(self._slots.values()), {}
         await _cancel(slots)
 
+    async def _until_ended(self, key: tuple[str, int], slot: _Slot) -> None:
+        await self._supervise(slot)
+        if self._slots.get(key) is slot:
+            del self._slots[key]
+
     async def _supervise(self, slot: _Slot) -> None:
         pause = self._timing.first_retry
         while True:
@@ -135,7 +177,13 @@ class CollectorFleet:
         name = AttemptName(
             attempt.trial_uid, attempt.attempt, attempt.trial_name, attempt.namespace
         )
-        slot.collector = Collector(name, sources_of(attempt), self._sink, self._timing)
+        slot.collector = Collector(
+            name,
+            sources_of(attempt),
+            self._sink,
+            self._timing,
+            lambda: self._on_rows(attempt.trial_uid),
+        )
         if slot.finishing:
             slot.collector.finish()
         await slot.collector.run()

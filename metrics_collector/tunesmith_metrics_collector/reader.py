@@ -47,8 +47,10 @@ class Batch:
 class SourceReader:
     """Reads on from a stored state. Not for several threads at once. `close` when done."""
 
-    def __init__(self, path: Path, parser: Parser, stored: SourceState) -> None:
-        self._path = path
+    def __init__(self, path: Path, parser: Parser, stored: SourceState, promised: str = "") -> None:
+        """`promised`: the name by which the user knows a file that ought to be there."""
+        self._shown = promised or path.name
+        self._is_promised = bool(promised)
         self._tail = Tail(path, stored.offset)
         self._parser = parser
         self._stored = stored
@@ -66,15 +68,15 @@ class SourceReader:
         batch = Batch()
         limit = self._tail.position + SCAN_BYTES
         while not batch.is_last and not batch.is_full and self._tail.position < limit:
-            self._take(batch, self._read(batch), at_end)
+            self._take(batch, self._read(batch, at_end), at_end)
         batch.offset, batch.notes = self._offset, self._known().notes()
         return batch
 
-    def _read(self, batch: Batch) -> Sequence[Block] | None:
+    def _read(self, batch: Batch, at_end: bool) -> Sequence[Block] | None:
         try:
-            return self._tail.read()
+            return self._tail.read(at_end=at_end)
         except OSError as error:
-            batch.problem = f"cannot read {self._path.name}: {error.strerror}"
+            batch.problem = f"cannot read {self._shown}: {error.strerror}"
             return None
 
     def _take(self, batch: Batch, blocks: Sequence[Block] | None, at_end: bool) -> None:
@@ -96,9 +98,25 @@ class SourceReader:
         """At the end of the stream: with the names on the last lines, and what else to say."""
         findings = self._known()
         findings.add_last_names()
-        if sentence:
-            findings.say(sentence)
+        for remark in (self._unread(findings.notes()), sentence or self._absence()):
+            if remark:
+                findings.say(remark)
         return findings.notes()
+
+    def _unread(self, notes: SourceNotes) -> str:
+        if not self._is_promised or not notes.skipped:
+            return ""
+        return (
+            f"{notes.skipped} of the lines and values in {self._shown} cannot be read as"
+            f" {self._parser.form}"
+        )
+
+    def _absence(self) -> str:
+        if not self._is_promised or self._offset:
+            return ""
+        if self._tail.was_found:
+            return f"the file {self._shown} is empty"
+        return f"the file {self._shown} was never written"
 
     def _known(self) -> Findings:
         # Made late: the tail knows what precedes its first byte only once the file is open.

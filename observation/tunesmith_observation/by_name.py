@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows by trial name, which is all that Katib's DBManager knows; statements used by sql.py.
 
-A name belongs to the trial that a collector reported under it. Rows that come before any collector
-did are kept for the trial uid `katib:NAME`, attempt 1, and handed over to the first trial that
-reports the name. They form the source "katib", with seq in the order of arrival: a source of its
-own, because "push" counts bytes of the metrics file.
+A name belongs to the trial that a `TrialDirectory` tells, where there is one (a controller beside
+the service), else to the trial that a collector reported under it. Rows that come before anybody
+knows the name are kept for the trial uid `katib:NAME`, attempt 1, and handed over to the first
+trial that reports, or is told, under the name. They form the source "katib", with seq in the order
+of arrival: a source of its own, because "push" counts bytes of the metrics file.
 
 Katib's request has no key, so a repeat must be told from a new report by content. A report counts
 as a repeat when its entries (time, metric, value) equal, in order, those stored last. That ignores
@@ -17,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy import Connection, func, select, update
 
 from tunesmith_api.errors import Invalid
 from tunesmith_api.metrics import KATIB_SOURCE, Row
-from tunesmith_api.observations import Report, SourceKey
+from tunesmith_api.observations import SourceKey
 from tunesmith_observation.limits import Limits
 from tunesmith_observation.schema import ROWS, SOURCES
 from tunesmith_observation.statements import (
@@ -68,6 +70,38 @@ class Window:
     end: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NamedTrial:
+    """A trial that has a name, and its current attempt."""
+
+    uid: str
+    attempt: int
+    namespace: str
+
+
+class TrialDirectory(Protocol):
+    """Which trials there are; asked once for each request of Katib's DBManager."""
+
+    async def named(self, trial_name: str) -> Sequence[NamedTrial]:
+        """Every trial of that name, of any namespace; none when there is none. Raises
+        Unavailable."""
+        ...
+
+
+class NoDirectory:
+    """The `TrialDirectory` of a service that stands alone: it only knows what is reported."""
+
+    async def named(self, trial_name: str) -> Sequence[NamedTrial]:
+        return ()
+
+
+def the_one(trial_name: str, found: Sequence[NamedTrial]) -> NamedTrial | None:
+    """The trial of a name. Raises AmbiguousTrialName when there are several."""
+    if len({trial.uid for trial in found}) > 1:
+        raise AmbiguousTrialName(trial_name, sorted({trial.namespace for trial in found}))
+    return found[0] if found else None
+
+
 def unclaimed_uid(trial_name: str) -> str:
     """The uid that keeps rows of a name that no trial has."""
     return UNCLAIMED_PREFIX + trial_name
@@ -87,26 +121,36 @@ def known_uid(connection: Connection, namespace: str, trial_name: str) -> str | 
 
 
 def append_named(
-    connection: Connection, trial_name: str, entries: Sequence[NamedRow], limits: Limits
-) -> None:
-    """Stores a Katib report in the order of arrival, unless it repeats the one before."""
+    connection: Connection,
+    trial_name: str,
+    entries: Sequence[NamedRow],
+    limits: Limits,
+    told: NamedTrial | None = None,
+) -> str:
+    """Stores a Katib report in the order of arrival, unless it repeats the one before. `told`: the
+    trial of the name, when it is known. Returns the uid under which the rows are."""
     unclaimed = unclaimed_uid(trial_name)
     lock_trial(connection, unclaimed)  # before the look-up: `claim` holds it when it decides
-    uid = known_uid(connection, "", trial_name)
-    if uid is not None:
+    uid = told.uid if told is not None else known_uid(connection, "", trial_name)
+    if told is not None:
+        claim(connection, trial_name, told.uid, told.attempt)
+    elif uid is not None:
         unlock_empty(connection, unclaimed)
     trial_uid = uid or unclaimed
     trial = lock_trial(connection, trial_uid)
-    attempt = max(1, trial.fence, latest_attempt(connection, trial_uid) or 1)
-    key = SourceKey(trial_uid, attempt, KATIB_SOURCE)
+    known = told.attempt if told is not None else latest_attempt(connection, trial_uid) or 1
+    if told is not None and known < trial.fence:
+        return trial_uid  # the trial is being deleted, or has just begun anew
+    key = SourceKey(trial_uid, max(1, trial.fence, known), KATIB_SOURCE)
     if _stored_last(connection, key, len(entries)) == list(entries):
-        return
+        return trial_uid
     first = _next_seq(connection, key)
     rows = [
         Row(first + index, entry.metric, entry.value, entry.time_us)
         for index, entry in enumerate(entries)
     ]
     store_rows(connection, key, rows, trial, limits)
+    return trial_uid
 
 
 def _stored_last(connection: Connection, key: SourceKey, count: int) -> list[NamedRow]:
@@ -127,23 +171,23 @@ def _next_seq(connection: Connection, key: SourceKey) -> int:
     return 0 if newest is None else newest + 1
 
 
-def claim(connection: Connection, report: Report) -> None:
+def claim(connection: Connection, trial_name: str, trial_uid: str, attempt: int) -> None:
     """Gives a trial the rows that came under its name before it; called at its first report."""
-    unclaimed = unclaimed_uid(report.trial_name)
+    unclaimed = unclaimed_uid(trial_name)
     count = lock_trial(connection, unclaimed).row_count
-    if count and latest_attempt(connection, report.key.trial_uid) is None:
-        target = {"trial_uid": report.key.trial_uid, "attempt": report.key.attempt}
+    if count and latest_attempt(connection, trial_uid) is None:
+        lock_trial(connection, trial_uid)
+        target = {"trial_uid": trial_uid, "attempt": attempt}
         connection.execute(update(ROWS).where(ROWS.c.trial_uid == unclaimed).values(**target))
         set_row_count(connection, unclaimed, 0)
-        set_row_count(connection, report.key.trial_uid, count)
+        set_row_count(connection, trial_uid, count)
     unlock_empty(connection, unclaimed)
 
 
 def rows_by_name(
-    connection: Connection, namespace: str, trial_name: str, window: Window, most: int
+    connection: Connection, uid: str | None, trial_name: str, window: Window, most: int
 ) -> list[Row]:
-    """At most `most` rows of the newest attempt: of the trial, and unclaimed ones of its name."""
-    uid = known_uid(connection, namespace, trial_name)
+    """At most `most` rows of the newest attempt: of trial `uid`, and unclaimed ones of its name."""
     found: list[Row] = []
     for candidate in (uid, unclaimed_uid(trial_name)):
         attempt = latest_attempt(connection, candidate) if candidate else None

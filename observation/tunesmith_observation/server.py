@@ -14,7 +14,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from typing import Any, Final
 import grpc
 
 from tunesmith_api.errors import Invalid, Unavailable
-from tunesmith_observation.servicer import bind
+from tunesmith_observation.by_name import TrialDirectory
+from tunesmith_observation.servicer import DBManagerServicer, bind, bind_db_manager
 from tunesmith_observation.sql import SqlObservationLog
 
 REQUEST_BYTES: Final = 64 << 20
@@ -82,16 +83,56 @@ async def _serve(options: ServerOptions, log: SqlObservationLog) -> None:
         await log.aclose()
 
 
-async def start_server(options: ServerOptions, log: SqlObservationLog) -> tuple[Any, str]:
-    """A started grpc.aio server and its address as a gRPC target. Raises OptionError."""
+async def start_server(
+    options: ServerOptions, log: SqlObservationLog, trials: TrialDirectory | None = None
+) -> tuple[Any, str]:
+    """A started grpc.aio server and its address as a gRPC target; `trials` says whose a name is
+    to Katib's DBManager. Raises OptionError, OSError."""
     _check(options)
-    server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", REQUEST_BYTES), ("grpc.so_reuseport", 0)]
-    )
-    await bind(server, log)
+    server = _new_server()
+    await bind(server, log, trials)
     address = _listen(server, options)
     await server.start()
     return server, address
+
+
+async def serve_db_manager(
+    log: SqlObservationLog,
+    trials: TrialDirectory,
+    address: str,
+    *,
+    on_rows: Callable[[str], None] = lambda trial_uid: None,
+    ready: Callable[[str], None] = lambda target: None,
+) -> None:
+    """Serves Katib's DBManager beside a controller, until cancelled: what clients report by name
+    counts for the trial that `trials` tells, `on_rows` hears its uid.
+
+    `address` is unix:/PATH or a loopback HOST:PORT (port 0: any free one), in plain text because
+    Katib's clients speak nothing else; `ready` is told the address as a gRPC target. Raises
+    OptionError for an address that others reach, OSError for one that is taken.
+    """
+    options = ServerOptions(address, db="", insecure=True)
+    if not address.startswith(_UNIX) and not _is_loopback(address.rpartition(":")[0]):
+        raise OptionError(
+            f"{address} is no loopback address: Katib's clients speak plain text only, so this"
+            " service is for programs of this machine"
+        )
+    _check(options)
+    server = _new_server()
+    await bind_db_manager(server, DBManagerServicer(log, trials, on_rows))
+    target = _listen(server, options)
+    await server.start()
+    try:
+        ready(target)
+        await server.wait_for_termination()
+    finally:
+        await server.stop(_GRACE_SECONDS)
+
+
+def _new_server() -> Any:
+    return grpc.aio.server(
+        options=[("grpc.max_receive_message_length", REQUEST_BYTES), ("grpc.so_reuseport", 0)]
+    )
 
 
 def _check(options: ServerOptions) -> None:

@@ -7,7 +7,7 @@ other servers bind them with `bind`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,7 +17,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tunesmith_api.errors import Invalid, Unavailable
 from tunesmith_api.metrics import Row
 from tunesmith_observation import messages
-from tunesmith_observation.by_name import AmbiguousTrialName, NamedRow, Window
+from tunesmith_observation.by_name import (
+    AmbiguousTrialName,
+    NamedRow,
+    NamedTrial,
+    NoDirectory,
+    TrialDirectory,
+    Window,
+    the_one,
+)
 from tunesmith_observation.limits import RowLimitReached
 from tunesmith_observation.sql import SqlObservationLog
 from tunesmith_observation.times import microseconds, rfc3339
@@ -114,8 +122,17 @@ def _check_batch(request: pb.ReportRows) -> None:
 class DBManagerServicer:
     """api.v1.beta1.DBManager: Katib's requests by trial name, in the order rows were reported."""
 
-    def __init__(self, log: SqlObservationLog) -> None:
+    def __init__(
+        self,
+        log: SqlObservationLog,
+        trials: TrialDirectory | None = None,
+        on_rows: Callable[[str], None] = lambda trial_uid: None,
+    ) -> None:
+        """`trials` says whose a name is, where somebody knows; `on_rows` is told the uid of a
+        trial after rows of it were reported, in the event loop."""
         self._log = log
+        self._trials: TrialDirectory = trials or NoDirectory()
+        self._on_rows = on_rows
 
     async def ReportObservationLog(
         self, request: api_pb2.ReportObservationLogRequest, context: Any
@@ -126,7 +143,9 @@ class DBManagerServicer:
                 NamedRow(microseconds(log.time_stamp), log.metric.name, log.metric.value)
                 for log in request.observation_log.metric_logs
             ]
-            await self._log.append_by_trial_name(request.trial_name, entries)
+            told = await self._told(request.trial_name)
+            uid = await self._log.append_by_trial_name(request.trial_name, entries, told)
+            self._on_rows(uid)
         return api_pb2.ReportObservationLogReply()
 
     async def GetObservationLog(
@@ -134,8 +153,10 @@ class DBManagerServicer:
     ) -> api_pb2.GetObservationLogReply:
         """Bounds are inclusive; an unknown trial has an empty log."""
         async with _answered(context):
+            told = await self._told(request.trial_name)
+            most = REPLY_BYTES // _SMALLEST_ENTRY
             rows = await self._log.rows_by_trial_name(
-                "", request.trial_name, _window(request), REPLY_BYTES // _SMALLEST_ENTRY
+                "", request.trial_name, _window(request), most, told
             )
             reply = _observation_log(rows)
             _check_reply(reply, request)
@@ -147,8 +168,12 @@ class DBManagerServicer:
     ) -> api_pb2.DeleteObservationLogReply:
         """An unknown trial has nothing to delete."""
         async with _answered(context):
-            await self._log.delete_by_trial_name(request.trial_name)
+            told = await self._told(request.trial_name)
+            await self._log.delete_by_trial_name(request.trial_name, told)
         return api_pb2.DeleteObservationLogReply()
+
+    async def _told(self, trial_name: str) -> NamedTrial | None:
+        return the_one(trial_name, await self._trials.named(trial_name))
 
 
 def _window(request: api_pb2.GetObservationLogRequest) -> Window:
@@ -181,16 +206,29 @@ def _check_reply(
         )
 
 
-async def bind(server: Any, log: SqlObservationLog) -> None:
+async def bind(
+    server: Any,
+    log: SqlObservationLog,
+    trials: TrialDirectory | None = None,
+) -> None:
     """Adds both services and health to a grpc.aio server."""
-    observations, db_manager = ObservationsServicer(log), DBManagerServicer(log)
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    for name in HEALTH_NAMES:
-        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    await _add_health(server, HEALTH_NAMES)
     server.add_generic_rpc_handlers(
         (
-            wire.handler(wire.OBSERVATIONS, observations),
-            wire.handler(wire.KATIB_DB_MANAGER, db_manager),
+            wire.handler(wire.OBSERVATIONS, ObservationsServicer(log)),
+            wire.handler(wire.KATIB_DB_MANAGER, DBManagerServicer(log, trials)),
         )
     )
+
+
+async def bind_db_manager(server: Any, db_manager: DBManagerServicer) -> None:
+    """Adds Katib's service and health, and nothing that names trials by uid."""
+    await _add_health(server, ("", health.SERVICE_NAME, wire.KATIB_DB_MANAGER))
+    server.add_generic_rpc_handlers((wire.handler(wire.KATIB_DB_MANAGER, db_manager),))
+
+
+async def _add_health(server: Any, names: Sequence[str]) -> None:
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    for name in names:
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -17,7 +17,7 @@ from tunesmith_api.errors import Invalid
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Acknowledged, Report, SourceState
 from tunesmith_observation import by_name, statements
-from tunesmith_observation.by_name import NamedRow, Window
+from tunesmith_observation.by_name import NamedRow, NamedTrial, Window
 from tunesmith_observation.database import Database
 from tunesmith_observation.limits import MAX_INT, Limits, check_report, check_rows, check_text
 from tunesmith_observation.migrations import upgrade
@@ -70,7 +70,7 @@ class SqlObservationLog:
         if report.key.attempt < trial.fence:
             return Acknowledged(stored.offset if stored else 0, fenced=True)
         if stored is None and report.trial_name:
-            by_name.claim(connection, report)
+            by_name.claim(connection, report.trial_name, report.key.trial_uid, report.key.attempt)
             trial = statements.lock_trial(connection, report.key.trial_uid)
         statements.store_rows(connection, report.key, report.rows, trial, self._limits)
         state = statements.store_source(connection, report, stored, self._limits)
@@ -154,8 +154,11 @@ class SqlObservationLog:
             removed += part
         return removed
 
-    async def append_by_trial_name(self, trial_name: str, entries: Sequence[NamedRow]) -> None:
-        """Stores what Katib's DBManager is told; see by_name.py for its rule on repeats.
+    async def append_by_trial_name(
+        self, trial_name: str, entries: Sequence[NamedRow], told: NamedTrial | None = None
+    ) -> str:
+        """Stores what Katib's DBManager is told, under the uid that it returns; see by_name.py for
+        whose it is without `told`, and for the rule on repeats.
 
         Raises Invalid, AmbiguousTrialName among them, and Unavailable.
         """
@@ -163,12 +166,13 @@ class SqlObservationLog:
             raise Invalid("a report needs a trial name")
         check_text("trial_name", trial_name, 253)
         check_rows([Row(0, e.metric, e.value, e.time_us) for e in entries], self._limits)
-        if entries:
-            await self._database.write(
-                lambda connection: by_name.append_named(
-                    connection, trial_name, entries, self._limits
-                )
+        if not entries:
+            return ""
+        return await self._database.write(
+            lambda connection: by_name.append_named(
+                connection, trial_name, entries, self._limits, told
             )
+        )
 
     async def rows_by_trial_name(
         self,
@@ -176,20 +180,25 @@ class SqlObservationLog:
         trial_name: str,
         window: Window | None = None,
         most: int = ALL_ROWS,
+        told: NamedTrial | None = None,
     ) -> Sequence[Row]:
         """The first `most` rows of the newest attempt of a named trial, in (source, seq) order;
         namespace "" means any. Raises AmbiguousTrialName."""
-        return await self._database.read(
-            lambda connection: by_name.rows_by_name(
-                connection, namespace, trial_name, window or Window(), most
-            )
-        )
 
-    async def delete_by_trial_name(self, trial_name: str) -> None:
+        def read(connection: Connection) -> Sequence[Row]:
+            uid = told.uid if told else by_name.known_uid(connection, namespace, trial_name)
+            return by_name.rows_by_name(connection, uid, trial_name, window or Window(), most)
+
+        return await self._database.read(read)
+
+    async def delete_by_trial_name(self, trial_name: str, told: NamedTrial | None = None) -> None:
         """Deletes the trial of a name and unclaimed rows of it. Raises AmbiguousTrialName."""
-        uid = await self._database.read(
-            lambda connection: by_name.known_uid(connection, "", trial_name)
-        )
+        uid = told.uid if told is not None else await self._known_uid(trial_name)
         for trial_uid in (uid, by_name.unclaimed_uid(trial_name)):
             if trial_uid:
                 await self.remove(trial_uid)
+
+    async def _known_uid(self, trial_name: str) -> str | None:
+        return await self._database.read(
+            lambda connection: by_name.known_uid(connection, "", trial_name)
+        )

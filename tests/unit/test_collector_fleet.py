@@ -348,3 +348,57 @@ def test_many_attempts_are_collected_side_by_side(tmp_path: Path) -> None:
         await fleet.aclose()
 
     run(scenario())
+
+
+class Asked(MemoryObservationLog):
+    """Counts reports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reports = 0
+
+    async def append(self, report: Report) -> Acknowledged:
+        self.reports += 1
+        return await super().append(report)
+
+
+def test_an_ended_attempt_is_forgotten_and_never_read_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        log, described = Asked(), attempt(tmp_path)
+        fleet = CollectorFleet(log, FAST)
+        for _ in range(2):
+            write(described, "loss=1\n")  # the second time nobody may look
+            fleet.start(described)
+            fleet.finish(UID, 1)
+            await fleet.wait(UID, 1)
+            reported, log.reports = log.reports, 0
+            assert len(fleet) == 0
+        assert (await losses(log), reported) == (["1"], 0)
+        assert len(asyncio.all_tasks()) == 1
+        await fleet.aclose()
+
+    run(scenario())
+
+
+def test_whoever_listens_hears_of_stored_rows_and_of_nothing_else(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        log, described, heard = MemoryObservationLog(), attempt(tmp_path), list[str]()
+        fleet = CollectorFleet(log, FAST)
+        fleet.on_rows(heard.append)
+        fleet.start(described)
+        write(described, "no metric here\n")
+
+        async def noted() -> bool:
+            states = await log.sources(UID, 1)
+            return "stdout" in states and states["stdout"].offset > 0
+
+        await until(noted)
+        assert heard == []
+        write(described, "loss=1\n")
+        await until(lambda: _equal(losses(log), ["1"]))
+        fleet.finish(UID, 1)
+        await fleet.wait(UID, 1)
+        assert heard == [UID]
+        await fleet.aclose()
+
+    run(scenario())

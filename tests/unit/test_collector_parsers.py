@@ -205,6 +205,12 @@ def test_numbers_and_texts_are_values(written: str, kept: str) -> None:
     assert values(json_lines(f'{{"loss": {written}}}')) == [("loss", kept)]
 
 
+@pytest.mark.parametrize("bare", ["nan", "NAN", "inf", "-inf", "+Inf", "infinity", "-INFINITY"])
+def test_not_finite_numbers_count_however_a_program_writes_them(bare: str) -> None:
+    line = f'{{"note": "a: nan, b", "loss": {bare}, "accuracy": 0.5}}'
+    assert values(json_lines(line)) == [("loss", bare), ("accuracy", "0.5")]
+
+
 @pytest.mark.parametrize("written", ["true", "null", "[1]", '{"a": 1}', '""', '" "'])
 def test_other_values_of_a_wanted_metric_are_skipped_and_counted(written: str) -> None:
     parsed = json_lines(f'{{"loss": {written}, "accuracy": 1}}')
@@ -232,6 +238,9 @@ def test_a_bad_line_is_skipped_and_counted_and_the_rest_is_read(line: bytes) -> 
         ("1e-999999999", 0),
         ("NaN", 0),
         ("true", 0),
+        ('"1638422847"', MOMENT),
+        ('"1638422847.28721"', MOMENT + 287_210),
+        ('"1_638_422_847"', 0),
         ('"invalid"', 0),
         ('"2021-12-02T05:27:27Z"', MOMENT),
     ],

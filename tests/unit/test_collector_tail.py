@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,54 @@ def test_a_replaced_file_is_read_to_its_end_and_then_the_new_one(path: Path) -> 
     append(path, b"a longer line\n")
     assert b"".join(block.data for block in drain(tail)) == b"two\na longer line\n"
     assert tail.position == 22
+
+
+@pytest.mark.parametrize(
+    "anew", [b"loss=4\n", b"loss=444\nacc=1\n", b"loss=4"], ids=["same size", "longer", "shorter"]
+)
+def test_a_file_written_anew_in_place_is_read_from_its_beginning(path: Path, anew: bytes) -> None:
+    append(path, b"loss=5\n")
+    tail = Tail(path)
+    drain(tail)
+    path.write_bytes(anew)
+    found = drain(tail) + [block for block in [tail.finish()] if block]
+    assert b"".join(block.data for block in found) == anew
+    assert found[0].offset == 7
+
+
+def test_content_that_is_written_again_with_more_after_it_is_no_new_content(path: Path) -> None:
+    history = b"".join(b"loss=%d\n" % i for i in range(2000))
+    append(path, history)
+    tail = Tail(path)
+    drain(tail)
+    path.write_bytes(history + b"loss=x\n")
+    assert drain(tail) == [Block(b"loss=x\n", len(history), len(history) + 7)]
+    other = path.with_suffix(".new")
+    other.write_bytes(history + b"loss=x\nloss=y\n")
+    other.replace(path)
+    assert b"".join(block.data for block in drain(tail)) == b"loss=y\n"
+
+
+def test_at_the_end_a_change_that_left_size_and_time_alone_is_seen(path: Path) -> None:
+    append(path, b"loss=5\n")
+    tail = Tail(path)
+    drain(tail)
+    before = path.stat()
+    path.write_bytes(b"loss=4\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert tail.read() is None
+    assert tail.read(at_end=True) == []
+    assert tail.read(at_end=True) == [Block(b"loss=4\n", 7, 14)]
+
+
+def test_a_file_that_takes_a_folders_place_is_read(path: Path) -> None:
+    path.mkdir()
+    tail = Tail(path)
+    with pytest.raises(IsADirectoryError):
+        tail.read()
+    path.rmdir()
+    append(path, b"one\n")
+    assert drain(tail) == [Block(b"one\n", 0, 4)]
 
 
 def test_a_deleted_file_is_read_to_its_end(path: Path) -> None:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON lines, as `tunesmith.report` writes them and Katib's JSON format has them.
 
-One object a line: metrics by name, `timestamp` (RFC 3339, or Unix seconds with a fraction) and
-`step`. Values are numbers, kept as they are written, or texts such as "0.5", "NaN" and "Infinity".
-A line that is no object is skipped and counted, as is a wanted metric that is neither.
+One object a line: metrics by name, `timestamp` (RFC 3339, or Unix seconds with a fraction, as a
+number or a text) and `step`. Values are numbers, kept as they are written, or texts such as "0.5",
+"NaN" and "Infinity"; Katib takes texts only. JSON has no NaN and infinities, and programs write
+them in many ways: any case, with or without a sign or quotes, `inf` or `Infinity`.
+A line that is no object is skipped and counted (it ends Katib's collector), as is a wanted metric
+that is neither number nor text.
 """
 
 from __future__ import annotations
@@ -24,6 +27,12 @@ from tunesmith_metrics_collector.sources.tail import Block
 
 _RESERVED: Final = frozenset({"timestamp", "step"})
 _LINE: Final = re.compile(rb"[^\r\n]+")
+_BARE: Final = re.compile(
+    r"""("(?:[^"\\]++|\\.)*+"?)|(?<![\w.])([+-]?(?:nan|inf|infinity))\b""", re.ASCII | re.IGNORECASE
+)
+"""A text, or a number that is none; a text is passed over as a whole. Takes time linear
+in the line: an unfinished text is passed over too."""
+
 _INTEGER: Final = re.compile(r"-?\d{1,19}", re.ASCII)
 
 
@@ -46,6 +55,10 @@ class JsonLinesParser:
     @property
     def description(self) -> str:
         return "JSON lines"
+
+    @property
+    def form(self) -> str:
+        return "one JSON object a line with numbers"
 
     def parse(self, block: Block) -> Parsed:
         parsed = Parsed()
@@ -77,18 +90,29 @@ class JsonLinesParser:
 
 
 def _entry(line: bytes) -> Mapping[str, object] | None:
+    text = line.decode(errors="replace")
+    entry = _decoded(text)
+    if entry is None and (mended := _BARE.sub(_quoted, text)) != text:
+        entry = _decoded(mended)
+    return entry if isinstance(entry, dict) else None
+
+
+def _quoted(found: re.Match[str]) -> str:
+    return found[1] or f'"{found[2]}"'
+
+
+def _decoded(text: str) -> object:
     try:
-        entry = _DECODER.decode(line.decode(errors="replace"))
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) else None
 
 
 def _time(entry: Mapping[str, object]) -> int:
     value = entry.get("timestamp")
     if isinstance(value, _Number):
         return from_unix(value)
-    return from_rfc3339(value) if isinstance(value, str) else 0
+    return from_rfc3339(value) or from_unix(value) if isinstance(value, str) else 0
 
 
 def _step(entry: Mapping[str, object]) -> int | None:

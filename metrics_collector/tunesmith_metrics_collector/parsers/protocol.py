@@ -42,6 +42,11 @@ class Parser(Protocol):
         """The filter, for people."""
         ...
 
+    @property
+    def form(self) -> str:
+        """What a value that counts looks like: "numbers", "one JSON object a line"."""
+        ...
+
     def parse(self, block: Block) -> Parsed:
         """The rows of a block, in order."""
         ...

@@ -105,6 +105,10 @@ class TextParser:
     def description(self) -> str:
         return self._description
 
+    @property
+    def form(self) -> str:
+        return "numbers"
+
     def parse(self, block: Block) -> Parsed:
         parsed = Parsed()
         for start, end in self._candidates(block.data):

@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([Ee][+-]?\d+)?", re.ASCII)
 _MAX_SECONDS = 253_402_300_800  # the year 10000
 _MAX_TEXT = 64
 
@@ -27,12 +28,14 @@ def from_rfc3339(text: str) -> int:
 
 
 def from_unix(text: str) -> int:
-    """Seconds with a fraction. Katib reads the fraction's digits as a count of nanoseconds, so
-    that .5 is 5 ns; here it is half a second."""
-    try:
-        seconds = Decimal(text) if len(text) <= _MAX_TEXT else Decimal("nan")
-    except InvalidOperation:
+    """Seconds with a fraction, of which digits below a microsecond are cut. Katib reads the
+    fraction's digits as a count of nanoseconds, so that .5 is 5 ns; here it is half a second."""
+    if len(text) > _MAX_TEXT or not _DECIMAL.fullmatch(text):
         return 0
-    if not seconds.is_finite() or not -_MAX_SECONDS < seconds < _MAX_SECONDS:
+    try:
+        seconds = Decimal(text)
+    except InvalidOperation:  # an exponent of many digits
+        return 0
+    if not -_MAX_SECONDS < seconds < _MAX_SECONDS:
         return 0
     return int(seconds * 1_000_000)

@@ -23,6 +23,10 @@ class UnusableParser:
     def description(self) -> str:
         return self._reason
 
+    @property
+    def form(self) -> str:
+        return "numbers"
+
     def parse(self, block: Block) -> Parsed:
         return Parsed()
 

@@ -5,10 +5,15 @@ Used by reader.py, in a thread. A line ends in a newline or a carriage return (p
 a line is does not depend on how the file grew or on where reading began, as long as that was the
 end of a block.
 
-Offsets count the bytes of the stream. They are the file's own until it is replaced or cut: then
-the new content follows the old one and offsets go on. A reader that starts anew after that cannot
-know where the new content began; it reads the file from its start, so lines may be seen twice, but
-none is lost. (A trial's output and its metrics file only ever grow.)
+Offsets count the bytes of the stream. They are the file's own until it is replaced, cut or written
+anew (some programs keep only their newest figures in a metrics file): then the new content follows
+the old one and offsets go on. What was read last is compared with what the file says now, so a file
+that got other content of the same size, or more, is noticed too. Of a file that is written again
+and again between two looks only the last content is seen.
+
+A reader that starts anew after that cannot know where the new content began. If the file is shorter
+than the offset it reads all of it, so lines may be seen twice; else it goes on at the offset. (What
+a trial prints, and what it reports by `tunesmith.report`, only ever grows.)
 """
 
 from __future__ import annotations
@@ -22,6 +27,9 @@ MAX_LINE: Final = 1 << 20
 """Bytes of a line that are kept; the rest of it is passed over."""
 
 READ_BYTES: Final = 256 << 10
+
+REMEMBERED_BYTES: Final = 4 << 10
+"""Of what was read last: what a file is compared with to see whether it was written anew."""
 
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # opening a pipe must not wait
 
@@ -112,6 +120,10 @@ class Tail:
         self._descriptor: int | None = None
         self._base = 0
         self._lines = LineSplitter(offset)
+        self._recent = b""
+        self._looked_at = (-1, -1)
+        self.was_found = False
+        """Whether there has been a file at all."""
         self.follows_carriage_return = False
         """Whether the byte before `offset` was a carriage return; known after the first read."""
 
@@ -120,17 +132,22 @@ class Tail:
         """The offset of the next byte to be read."""
         return self._lines.position
 
-    def read(self) -> list[Block] | None:
+    def read(self, *, at_end: bool = False) -> list[Block] | None:
         """The next lines, [] when only part of one was read, None at the end of the file (also
-        when there is none yet). Raises OSError."""
+        when there is none yet). `at_end`: nothing will be written any more, so look closely: after
+        a quick change the file's time may be the same. Raises OSError."""
         if self._descriptor is None and not self._open():
             return None
-        data = self._pread()
-        if data:
-            return self._lines.feed(data)
-        if not self._has_changed():
-            return None
-        self._base = self.position
+        closely = at_end
+        while self._is_continued(closely=closely):
+            data = self._pread()
+            if data:
+                self._remember(data)
+                return self._lines.feed(data)
+            if not self._has_moved():
+                return None
+            closely = True
+        self._base, self._recent = self.position, b""
         last = self._lines.finish()
         return [last] if last else []
 
@@ -148,26 +165,55 @@ class Tail:
             self._descriptor = os.open(self._path, _FLAGS)
         except FileNotFoundError:
             return False
-        if os.fstat(self._descriptor).st_size < self.position:
-            self._base = self.position
+        self.was_found = True
+        if os.fstat(self._descriptor).st_size < self.position - self._base:
+            self._base, self._recent = self.position, b""
         else:
-            before = self.position - self._base - 1
-            if before >= 0 and os.pread(self._descriptor, 1, before) == b"\r":
-                self.follows_carriage_return = True
+            self._recent = self._before()
+            self.follows_carriage_return = self._recent.endswith(b"\r")
         return True
 
     def _pread(self) -> bytes:
+        """Raises OSError; a folder is given up, for a file may come in its place."""
         if self._descriptor is None:
             return b""
-        return os.pread(self._descriptor, READ_BYTES, self.position - self._base)
+        try:
+            return os.pread(self._descriptor, READ_BYTES, self.position - self._base)
+        except IsADirectoryError:
+            self.close()
+            raise
 
-    def _has_changed(self) -> bool:
-        """Whether the open file was cut, or the path names another one, which is opened then."""
+    def _remember(self, data: bytes) -> None:
+        before = self._recent if len(data) < REMEMBERED_BYTES else b""
+        self._recent = (before + data)[-REMEMBERED_BYTES:]
+
+    def _before(self) -> bytes:
+        """What the file says before the position."""
+        read = self.position - self._base
+        size = min(read, REMEMBERED_BYTES)
+        if self._descriptor is None or not size:
+            return b""
+        return os.pread(self._descriptor, size, read - size)
+
+    def _is_continued(self, *, closely: bool) -> bool:
+        """Whether the open file still has what was read of it; compared when its time or size is
+        another than at the last look, or when told to."""
+        if self._descriptor is None:
+            return False
+        found = os.fstat(self._descriptor)
+        if found.st_size < self.position - self._base:
+            return False
+        look = (found.st_mtime_ns, found.st_size)
+        if not closely and look == self._looked_at:
+            return True
+        self._looked_at = look
+        return self._before() == self._recent
+
+    def _has_moved(self) -> bool:
+        """Whether the path names another file than the open one; it is opened then."""
         if self._descriptor is None:
             return False
         here = os.fstat(self._descriptor)
-        if here.st_size < self.position - self._base:
-            return True
         try:
             there = os.stat(self._path)
             if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
