@@ -29,10 +29,11 @@ from tunesmith_controller.clock import SystemClock, SystemRng
 from tunesmith_controller.events import RememberedEvents
 from tunesmith_controller.hosts.grpc_suggestions import GrpcSuggestionClient
 from tunesmith_controller.hosts.process_host import ProcessAlgorithmHost
+from tunesmith_controller.local_control import settle_memory
 from tunesmith_controller.manager.manager import Manager
 from tunesmith_controller.ports import JobAbsent, JobPresent, JobState, Key, Ports, TrialRun
 from tunesmith_controller.stores.sqlite import SqliteStore
-from tunesmith_controller.local_control import _NoRules as LocalRules
+from tunesmith_earlystopping.core import LocalRules
 from tunesmith_observation.database import sqlite_url
 from tunesmith_observation.sql import SqlObservationLog
 
@@ -127,6 +128,7 @@ def experiment(trials: int, parallel: int, algorithm: str) -> dict[str, Any]:
 
 
 async def measure(home: Path, trials: int, parallel: int, algorithm: str) -> Marks:
+    settle_memory()
     store = SqliteStore(home / "objects.db", SystemClock(), SystemRng())
     log = await asyncio.to_thread(SqlObservationLog.open, sqlite_url(home / "observations.db"))
     host = ProcessAlgorithmHost(home / "services", home / "services.log")

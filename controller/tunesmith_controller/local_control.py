@@ -8,51 +8,65 @@ look at objects need none of this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 
+from tunesmith_controller.apiserver.stored_events import StoredEvents
 from tunesmith_controller.clock import SystemClock, SystemRng
+from tunesmith_controller.embedded import LocalPlane, LocalSettings
 from tunesmith_controller.events import SpokenEvents
 from tunesmith_controller.hosts.grpc_suggestions import GrpcSuggestionClient
 from tunesmith_controller.hosts.process_host import ProcessAlgorithmHost
 from tunesmith_controller.manager.manager import Manager
-from tunesmith_controller.ports import ObjectStore, Ports, StopDecision, StopProblem
+from tunesmith_controller.ports import Ports
 from tunesmith_controller.workloads.collected import CollectedWorkloads
 from tunesmith_controller.workloads.process import ProcessSettings, ProcessWorkloads
+from tunesmith_earlystopping.core import LocalRules
 from tunesmith_metrics_collector.fleet import CollectorFleet
 from tunesmith_observation.database import sqlite_url
 from tunesmith_observation.sql import SqlObservationLog
 
 
+def settle_memory() -> None:
+    """Fewer collections of garbage: a controller keeps many small, acyclic objects, and looking
+    through them all costs more than what is found."""
+    gc.set_threshold(20_000, 20, 100)
+
+
 async def control(
-    home: Path, store: ObjectStore, *, cpus: float | None, notice: Callable[[str], None]
+    plane: LocalPlane, settings: LocalSettings, *, notice: Callable[[str], None]
 ) -> None:
-    """Runs the manager over `home` until cancelled, then closes what it opened.
+    """Runs the manager over a plane, and its API where the settings say so, until cancelled; then
+    closes what it opened.
 
     Trials run on under their supervisors. Raises Unavailable.
     """
-    clock = SystemClock()
+    settle_memory()
+    home, clock = plane.home, SystemClock()
     log = await asyncio.to_thread(SqlObservationLog.open, sqlite_url(home / "observations.db"))
     services = home / "services"
     host = ProcessAlgorithmHost(services, services / "suggestion.log")
     client = GrpcSuggestionClient()
     fleet = CollectorFleet(log)
-    settings = replace(ProcessSettings(), cpus=cpus)
-    processes = ProcessWorkloads(home / "trials", clock=clock, settings=settings, notice=notice)
+    process_settings = replace(ProcessSettings(), cpus=settings.cpus)
+    processes = ProcessWorkloads(
+        home / "trials", clock=clock, settings=process_settings, notice=notice
+    )
+    events = StoredEvents(plane.store, clock, SpokenEvents(notice))
     ports = Ports(
-        store=store,
+        store=plane.store,
         workloads=CollectedWorkloads(processes, fleet),
         host=host,
         suggestions=client,
         observations=log,
         clock=clock,
         rng=SystemRng(),
-        events=SpokenEvents(notice),
-        stopping=_NoRules(),
+        events=events,
+        stopping=LocalRules(),
     )
     try:
-        await Manager(ports).run()
+        await _together(Manager(ports).run(), events.run(), *_api(plane, settings))
     finally:
         await fleet.aclose()
         await client.close()
@@ -60,14 +74,21 @@ async def control(
         await log.aclose()
 
 
-class _NoRules:  # replaced by tunesmith_earlystopping.core.LocalRules in the next slice
-    def validate(self, problem: StopProblem) -> Sequence[str]:
-        return [f"there is no early stopping rule {problem.rule!r}"]
+def _api(plane: LocalPlane, settings: LocalSettings) -> list[Coroutine[None, None, None]]:
+    if settings.api_port is None:
+        return []
+    # Loaded here: the HTTP stack is for planes that serve.
+    from tunesmith_controller.apiserver.server import ApiOptions, serve_api  # noqa: PLC0415
 
-    def digest(self, problem: StopProblem, curve: Sequence[float]) -> Sequence[float]:
-        return ()
+    return [serve_api(plane, ApiOptions(port=settings.api_port))]
 
-    def judge(
-        self, problem: StopProblem, curve: Sequence[float], peers: Sequence[Sequence[float]]
-    ) -> StopDecision:
-        return StopDecision(False)
+
+async def _together(*parts: Coroutine[None, None, None]) -> None:
+    """Runs all of them until one fails or this is cancelled; none outlives it."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

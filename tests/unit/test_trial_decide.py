@@ -11,7 +11,7 @@ import pytest
 
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import SourceNotes, SourceState
-from tunesmith_api.resources import StopRecord, Trial, rfc3339
+from tunesmith_api.resources import MetricsCollectorSpec, StopRecord, Trial, rfc3339
 from tunesmith_controller.ports import JobAbsent, JobLost, JobPresent, JobState, JobWaiting
 from tunesmith_controller.trial.decide import (
     HELD,
@@ -315,3 +315,26 @@ def test_a_running_trial_may_outlive_its_experiment_and_one_that_waits_may_not()
     assert decided(running(), **RUNNING, **over).status is None
     assert state_of(decided(given.trial(), job=JobAbsent(), **over))[0] == "Killed"
     assert state_of(decided(running(), **RUNNING, experiment_over="over"))[0] == "Killed"
+
+
+@pytest.mark.parametrize(
+    ("collector", "said"),
+    [
+        ({"collector": {"kind": "Push"}}, "tunesmith.report(loss=0.93) works everywhere"),
+        (
+            {
+                "collector": {"kind": "File"},
+                "source": {"fileSystemPath": {"path": "/var/log/m.json", "format": "JSON"}},
+            },
+            'Write it to /var/log/m.json as a line `{"loss": 0.93}`',
+        ),
+    ],
+)
+def test_what_to_do_about_missing_metrics_depends_on_who_collects(
+    collector: dict[str, Any], said: str
+) -> None:
+    trial = given.trial(state="Running")
+    spec = trial.spec.with_(metrics_collector=MetricsCollectorSpec.parse(collector))
+    job = JobPresent("j", given.job("Complete"))
+    plan = decided(trial.with_(spec=spec), job=job, sources=COMPLETE)
+    assert said in message_of(plan)

@@ -252,7 +252,7 @@ def ask_for(snapshot: Snapshot, batch: Batch) -> Ask | None:
         # Recorded as untold: whatever became of it meanwhile, this question does not know.
         outcomes[ordinal] = None
     told = tuple(outcome for outcome in outcomes if outcome is not None)
-    if len(told) < batch.first:
+    if batch.first - len(told) > len(batch.pending):
         silent = {ordinal for ordinal, outcome in enumerate(outcomes) if outcome is None}
         if not silent <= {*batch.pending, *snapshot.missing}:
             return None

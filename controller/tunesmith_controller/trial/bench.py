@@ -43,6 +43,9 @@ class Bench:
         loop = asyncio.get_running_loop()
         if problem is None or run is None or loop.time() < self._not_before.get(uid, -math.inf):
             return None
+        if self._rules.validate(problem):
+            # Admission refuses such a rule; an Experiment that came another way does without.
+            return None
         began = loop.time()
         curve = await self._curve(uid, run.attempt, problem)
         peers = await self._peers(experiment, problem)

@@ -36,6 +36,7 @@ from tunesmith_controller.ports import (
     SourceState,
 )
 from tunesmith_controller.trial import gjson
+from tunesmith_metrics_collector.advice import file_hint, push_hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,6 +435,13 @@ def explain_missing(trial: Trial, snapshot: Snapshot, *, complete: bool) -> str:
 
 
 def _way_to_report(trial: Trial, wanted: str) -> str:
+    collector = trial.spec.metrics_collector
+    kind = collector.collector.kind if collector and collector.collector else ""
+    file = collector.source.file_system_path if collector and collector.source else None
+    if kind == "Push":
+        return push_hint(wanted)
+    if kind == "File" and file is not None:
+        return file_hint(wanted, file.path, file.format)
     if metric_filters(trial) or metric_rows.has_findable_name(wanted):
         return f"Print it as `{wanted}=0.93` or call tunesmith.report()."
     return (
