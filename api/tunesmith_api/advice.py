@@ -21,6 +21,8 @@ from tunesmith_api.search_space import SpaceError
 
 _TEMPLATE: Final[Path] = ("spec", "trialTemplate")
 _KUBERNETES_KEYS: Final = frozenset({"managedFields", "selfLink", "deletionGracePeriodSeconds"})
+LOCAL_COLLECTORS: Final = ("StdOut", "File", "Push")
+"""The collectors that run on one machine."""
 _SYSTEM_NAMESPACES: Final = ("kube-system", "kube-public", "kube-node-lease")
 
 
@@ -35,10 +37,11 @@ def warnings(experiment: Json) -> list[FieldError]:
     return [clipped(warning) for warning in found]
 
 
-def unsupported(experiment: Json) -> list[FieldError]:
-    """What a valid Experiment asks for and this release cannot do on one machine. Never raises."""
+def unsupported(experiment: Json, *, template: Json | None = None) -> list[FieldError]:
+    """What a valid Experiment asks for and this release cannot do on one machine; `template` is the
+    job in its ConfigMap where it has one. Never raises."""
     parsed = read(experiment).experiment
-    return [] if parsed is None else [*_unsupported(parsed)]
+    return [] if parsed is None else [*_unsupported(parsed, template)]
 
 
 # ---- likely slips -------------------------------------------------------------------------------
@@ -157,35 +160,36 @@ def _at(tree: Any, path: Path) -> Any:
 # ---- what one machine cannot run ----------------------------------------------------------------
 
 
-def _unsupported(experiment: Experiment) -> Iterator[FieldError]:
+def _unsupported(experiment: Experiment, stored: Json | None) -> Iterator[FieldError]:
     spec, template = experiment.spec, experiment.spec.trial_template
-    if spec.early_stopping is not None:
-        yield _not_here(("spec", "earlyStopping"), "early stopping")
     if spec.nas_config is not None:
-        yield _not_here(("spec", "nasConfig"), "neural architecture search")
+        yield FieldError(
+            ("spec", "nasConfig"),
+            "neural architecture search does not run on one machine in this release",
+            "remove it",
+        )
     collector = spec.metrics_collector_spec.collector if spec.metrics_collector_spec else None
-    if collector is not None and collector.kind != "StdOut":
+    if collector is not None and collector.kind not in LOCAL_COLLECTORS:
         yield FieldError(
             ("spec", "metricsCollectorSpec", "collector", "kind"),
-            f"{shown(collector.kind)} does not run on one machine in this release; StdOut does",
-            "print metrics as name=value, or call tunesmith.report()",
+            f"{shown(collector.kind)} does not run on one machine in this release; "
+            f"{', '.join(LOCAL_COLLECTORS)} do",
+            "print metrics as name=value, write them to a file, or call tunesmith.report()",
         )
-    if template is not None and template.config_map is not None:
-        yield _not_here((*_TEMPLATE, "configMap"), "a template from a ConfigMap")
-    yield from _unsupported_kind(template.trial_spec if template else None)
+    inline = template.trial_spec if template else None
+    if inline is not None:
+        yield from _unsupported_kind(inline, (*_TEMPLATE, "trialSpec", "kind"))
+    elif stored is not None:
+        yield from _unsupported_kind(stored, (*_TEMPLATE, "configMap", "templatePath"))
 
 
-def _unsupported_kind(job: Json | None) -> Iterator[FieldError]:
-    given = None if job is None else (job.get("apiVersion"), job.get("kind"))
-    if given is None or given == kinds.JOB:
+def _unsupported_kind(job: Json, path: Path) -> Iterator[FieldError]:
+    given = (job.get("apiVersion"), job.get("kind"))
+    if given == kinds.JOB:
         return
     yield FieldError(
-        (*_TEMPLATE, "trialSpec", "kind"),
+        path,
         f"{given[1]} of {given[0]} does not run on one machine in this release; Job of batch/v1 "
         "does",
         "write the template as a Job",
     )
-
-
-def _not_here(path: Path, what: str) -> FieldError:
-    return FieldError(path, f"{what} does not run on one machine in this release", "remove it")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Katib's defaults for an Experiment: the same fields, in the same order, nothing else.
+"""Katib's defaults for an Experiment: the same fields, in the same order, and for templates in
+ConfigMaps too.
 
 Called by admission before validation, so it takes any JSON, well-formed or not: what it does not
 understand it leaves for validation to name. Pure and idempotent; unknown fields stay.
@@ -26,14 +27,16 @@ _RULES: Final = {"minimize": "min", "maximize": "max"}
 _LONGEST_LITERAL: Final = 256 * 1024
 
 
-def default(experiment: Json) -> Json:
+def default(experiment: Json, *, template: Json | None = None) -> Json:
     """The Experiment with every default filled in; a new mapping.
 
+    `template` is the job in the ConfigMap of `trialTemplate.configMap`, where that could be read:
+    its kind then gives conditions and labels, as an inline one does (Katib does not look inside).
     Parts that did not change are shared with the argument. Never raises.
     """
     if not isinstance(experiment, dict):
         return experiment
-    return {**experiment, "spec": _spec(_mapping(experiment.get("spec")))}
+    return {**experiment, "spec": _spec(_mapping(experiment.get("spec")), template)}
 
 
 def listed_distribution(feasible_space: Any) -> list[Any] | None:
@@ -48,12 +51,12 @@ def listed_distribution(feasible_space: Any) -> list[Any] | None:
     return found if isinstance(found, list) and all(map(_is_scalar, found)) else None
 
 
-def _spec(spec: Any) -> Any:
+def _spec(spec: Any, stored: Json | None) -> Any:
     if not isinstance(spec, dict):
         return spec
     spec = _filled(spec, {"parallelTrialCount": PARALLEL, "resumePolicy": RESUME_POLICY})
     spec = _changed(spec, "objective", _objective)
-    spec = _changed(spec, "trialTemplate", _trial_template)
+    spec = _changed(spec, "trialTemplate", lambda given: _trial_template(given, stored))
     spec = {**spec, "metricsCollectorSpec": _collector_spec(spec.get("metricsCollectorSpec"))}
     return _changed(spec, "parameters", _parameters)
 
@@ -77,9 +80,12 @@ def _objective(objective: Any) -> Any:
     return {**objective, "metricStrategies": [*given, *added]}
 
 
-def _trial_template(template: Any) -> Any:
-    """Conditions and primary pod labels by kind, for inline templates only."""
-    job = template.get("trialSpec") if isinstance(template, dict) else None
+def _trial_template(template: Any, stored: Json | None) -> Any:
+    """Conditions and primary pod labels by kind, where the job is known."""
+    if not isinstance(template, dict):
+        return template
+    job = template.get("trialSpec")
+    job = stored if job is None and template.get("configMap") else job
     if not isinstance(job, dict):
         return template
     known = profile(_text(job.get("apiVersion")), _text(job.get("kind")))

@@ -1,49 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the YAML text of an Experiment: the object, and the line of every part of it.
 
-Called by `tunesmith run`, `tunesmith validate` and the SDK, which show a fault with its line. The
-text may come from anyone: its size, depth and aliases are bounded, and no tag builds an object.
+Called by `tunesmith run`, `tunesmith validate` and the SDK, which show a fault with its line. A
+file may hold, beside its Experiment, the ConfigMaps that it takes its trial template from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import yaml
-
-from tunesmith_api.field_errors import Path, field_text, shown
-from tunesmith_api.reading import MAX_DEPTH
+from tunesmith_api.field_errors import Path, shown
 from tunesmith_api.resources import API_VERSION, Json
-from tunesmith_api.search_space import parse_finite
+from tunesmith_api.yaml_text import Document, FileError, documents
 
-MAX_BYTES: Final = 1024 * 1024
-MAX_VALUES: Final = 100_000
+__all__ = ["FileError", "LoadedExperiment", "LoadedFile", "line_of", "load", "load_all"]
 
-_TAG: Final = "tag:yaml.org,2002:"
-_SCALARS: Final = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"))
-# Read as text: JSON has no dates, and a lone "=" means itself.
-_TEXTS: Final = frozenset(_TAG + name for name in ("timestamp", "value"))
-_MERGE: Final = f"{_TAG}merge"
+EXPERIMENT: Final = (API_VERSION, "Experiment")
+CONFIG_MAP: Final = ("v1", "ConfigMap")
+
 _GOAL: Final[Path] = ("spec", "objective", "goal")
-# The same classes; the C one is ten times as fast and not always built.
-_Loader: Final[type[yaml.SafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class FileError(ValueError):
-    """The text holds no Experiment. `line` counts from 1; None where it is about all of it."""
-
-    def __init__(self, source: str, reason: str, line: int | None = None) -> None:
-        super().__init__(reason)
-        self.source = source
-        self.reason = reason
-        self.line = line
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedExperiment:
-    """An Experiment as written. `lines` has the line, from 1, of every path in the object."""
+class LoadedObject:
+    """An object as written. `lines` has the line, from 1, of every path in it."""
 
     object: Json
     lines: Mapping[Path, int]
@@ -53,23 +35,52 @@ class LoadedExperiment:
         return line_of(self, path)
 
 
+LoadedExperiment = LoadedObject
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """The one Experiment of a file, and its ConfigMaps in their order; namespaces as written."""
+
+    experiment: LoadedObject
+    config_maps: tuple[LoadedObject, ...] = ()
+
+
 def load(text: str, source: str) -> LoadedExperiment:
     """The one Experiment in a text; `source` names the text in errors. Raises FileError.
 
     The object is not validated: only its apiVersion and kind are looked at.
     """
-    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
-        raise FileError(source, f"is larger than {MAX_BYTES // 1024} KiB")
-    try:
-        node = _the_document(text, source)
-        found, lines = _Reader(source).read(node)
-    except yaml.YAMLError as error:
-        raise _syntax(error, text, source) from None
-    _check_identity(found, source)
-    return LoadedExperiment(found, lines)
+    found = _documents(text, source)
+    if len(found) > 1:
+        reason = f"holds {len(found)} documents; an experiment file has one"
+        raise FileError(source, reason, found[1].line)
+    _check_experiment(found[0].value, source)
+    return LoadedObject(found[0].value, found[0].lines)
 
 
-def line_of(loaded: LoadedExperiment, path: Path) -> int | None:
+def load_all(text: str, source: str) -> LoadedFile:
+    """The one Experiment in a text and the ConfigMaps beside it; other objects, and more than one
+    Experiment, are refused. Raises FileError.
+
+    Of the Experiment only apiVersion and kind are looked at; ConfigMaps are complete.
+    """
+    found = _documents(text, source)
+    if len(found) == 1:
+        return LoadedFile(load(text, source))
+    for document in found:
+        _check_kind(document, source)
+    experiments = [document for document in found if _identity(document.value) == EXPERIMENT]
+    if len(experiments) != 1:
+        _refuse_number(experiments, source)
+    maps = [document for document in found if _identity(document.value) == CONFIG_MAP]
+    _check_config_maps(maps, source)
+    one = experiments[0]
+    loaded = tuple(LoadedObject(document.value, document.lines) for document in maps)
+    return LoadedFile(LoadedObject(one.value, one.lines), loaded)
+
+
+def line_of(loaded: LoadedObject, path: Path) -> int | None:
     """The line of a path, or of the nearest part above it that is in the text."""
     for length in range(len(path), 0, -1):
         if path[:length] in loaded.lines:
@@ -77,165 +88,95 @@ def line_of(loaded: LoadedExperiment, path: Path) -> int | None:
     return None
 
 
-# ---- documents ----------------------------------------------------------------------------------
-
-
-def _the_document(text: str, source: str) -> yaml.Node:
-    _check_depth(text, source)
-    documents = [node for node in yaml.compose_all(text, _Loader) if not _is_empty(node)]
-    if not documents:
+def _documents(text: str, source: str) -> list[Document]:
+    found = documents(text, source, numbers=(_GOAL,))
+    if not found:
         raise FileError(source, "is empty: an Experiment begins with apiVersion and kind")
-    if len(documents) > 1:
-        raise FileError(
-            source,
-            f"holds {len(documents)} documents; an experiment file has one",
-            _line(documents[1]),
-        )
-    return documents[0]
+    return found
 
 
-def _check_depth(text: str, source: str) -> None:
-    """Before anything recursive reads the text."""
-    depth = 0
-    for event in yaml.parse(text, _Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            raise FileError(source, f"is nested deeper than {MAX_DEPTH} levels", _line(event))
+# ---- identities ---------------------------------------------------------------------------------
 
 
-def _is_empty(node: yaml.Node | None) -> bool:
-    return node is None or (isinstance(node, yaml.ScalarNode) and node.tag == f"{_TAG}null")
+def _identity(found: Any) -> tuple[Any, Any]:
+    return (found.get("apiVersion"), found.get("kind")) if isinstance(found, dict) else (None, None)
 
 
-def _check_identity(found: Any, source: str) -> None:
+def _check_experiment(found: Any, source: str) -> None:
     if not isinstance(found, dict):
         what = "a list" if isinstance(found, list) else f"the text {shown(found)}"
         raise FileError(source, f"is {what}, not an Experiment; it begins with apiVersion and kind")
-    version, kind = found.get("apiVersion"), found.get("kind")
-    if (version, kind) == (API_VERSION, "Experiment"):
+    version, kind = _identity(found)
+    if (version, kind) == EXPERIMENT:
         return
     if kind is None or version is None:
         missing = "kind" if kind is None else "apiVersion"
         wanted = f"apiVersion: {API_VERSION} and kind: Experiment"
         raise FileError(source, f"has no {missing}; an Experiment begins with {wanted}")
+    raise FileError(source, f"is {_named(found)}, not an Experiment of {API_VERSION}")
+
+
+def _named(found: Any) -> str:
+    version, kind = _identity(found)
     named = " of ".join(w if isinstance(w, str) else shown(w) for w in (kind, version))
-    article = "an" if named[:1] in tuple("AEIOU") else "a"
-    raise FileError(source, f"is {article} {named}, not an Experiment of {API_VERSION}")
+    return f"{'an' if named[:1] in tuple('AEIOU') else 'a'} {named}"
 
 
-def _syntax(error: yaml.YAMLError, text: str, source: str) -> FileError:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        problem = error.problem or error.context or "it cannot be read"
-        place = f"column {mark.column + 1}"
-        return FileError(source, f"is not valid YAML at {place}: {problem}", mark.line + 1)
-    if isinstance(error, yaml.reader.ReaderError):
-        line = text.count("\n", 0, error.position) + 1
-        reason = f"holds a character that YAML does not allow: U+{error.character:04X}"
-        return FileError(source, reason, line)
-    return FileError(source, f"is not valid YAML: {error}")
+def _check_kind(document: Document, source: str) -> None:
+    """One of several documents is an Experiment or a ConfigMap."""
+    identity = _identity(document.value)
+    if identity in (EXPERIMENT, CONFIG_MAP):
+        return
+    if None in identity:
+        reason = "holds a document without apiVersion and kind"
+    else:
+        reason = f"holds {_named(document.value)}"
+    wanted = f"one Experiment of {API_VERSION} and ConfigMaps of v1 can be together in a file"
+    raise FileError(source, f"{reason}; {wanted}", document.line)
 
 
-def _line(place: yaml.Node | yaml.Event) -> int:
-    mark = place.start_mark
-    return mark.line + 1 if mark is not None else 1
+def _refuse_number(experiments: Sequence[Document], source: str) -> None:
+    if not experiments:
+        raise FileError(source, f"holds ConfigMaps and no Experiment of {API_VERSION}")
+    reason = f"holds {len(experiments)} Experiments; a file has one"
+    raise FileError(source, reason, experiments[1].line)
 
 
-# ---- values -------------------------------------------------------------------------------------
+# ---- ConfigMaps ---------------------------------------------------------------------------------
 
 
-class _Reader:
-    """From YAML's nodes to JSON values, counting what aliases expand to."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._constructor = yaml.constructor.SafeConstructor()
-        self._lines: dict[Path, int] = {}
-        self._values = 0
-
-    def read(self, node: yaml.Node) -> tuple[Any, Mapping[Path, int]]:
-        return self._value(node, ()), self._lines
-
-    def _value(self, node: yaml.Node, path: Path) -> Any:
-        self._values += 1
-        if self._values > MAX_VALUES:
-            raise self._error(f"has more than {MAX_VALUES} values, aliases included", node)
-        if len(path) > MAX_DEPTH:
-            raise self._error(f"is nested deeper than {MAX_DEPTH} levels by its aliases", node)
-        if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
-            return [self._at(child, (*path, i), child) for i, child in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, path)
-        raise self._error(f"has the tag {node.tag}, which no Experiment needs", node)
-
-    def _at(self, node: yaml.Node, path: Path, place: yaml.Node) -> Any:
-        self._lines[path] = _line(place)
-        return self._value(node, path)
-
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> Json:
-        found: Json = {}
-        own: dict[str, int] = {}
-        for key_node, child in node.value:
-            if key_node.tag == _MERGE:
-                continue
-            key = self._key(key_node)
-            if key in own:
-                place = field_text((*path, key))
-                message = f"gives {place} twice, in line {own[key]} and in line {_line(key_node)}"
-                raise self._error(message, key_node)
-            own[key] = _line(key_node)
-            found[key] = self._at(child, (*path, key), key_node)
-        for merged, merge in self._merged(node):
-            for key_node, child in merged.value:
-                key = self._key(key_node)
-                if key not in found:
-                    found[key] = self._at(child, (*path, key), merge)
-        return found
-
-    def _merged(self, node: yaml.MappingNode) -> Iterator[tuple[yaml.MappingNode, yaml.Node]]:
-        """The mappings behind `<<`, each with the place of the `<<`."""
-        for key_node, child in node.value:
-            if key_node.tag != _MERGE:
-                continue
-            several = child.value if isinstance(child, yaml.SequenceNode) else [child]
-            for one in several:
-                if not isinstance(one, yaml.MappingNode) or any(
-                    k.tag == _MERGE for k, _ in one.value
-                ):
-                    raise self._error("merges with << something that is no plain mapping", key_node)
-                yield one, key_node
-
-    def _key(self, node: yaml.Node) -> str:
-        """A key as it is written: `on` and `1` are texts here, as in JSON."""
-        if not isinstance(node, yaml.ScalarNode):
-            raise self._error("has a key that is a list or a mapping", node)
-        return str(node.value)
-
-    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        if node.tag in _TEXTS:
-            return str(node.value)
-        if node.tag not in _SCALARS:
-            raise self._error(f"has the tag {node.tag}, which no Experiment needs", node)
-        try:
-            value = self._constructor.construct_object(node)
-        except (ValueError, KeyError, OverflowError):
-            raise self._error(f"cannot be read: {shown(node.value)}", node) from None
-        if path == _GOAL and isinstance(value, str) and not node.style:
-            return _number(value)
-        return value
-
-    def _error(self, reason: str, node: yaml.Node) -> FileError:
-        return FileError(self._source, reason, _line(node))
+def _check_config_maps(maps: Iterable[Document], source: str) -> None:
+    seen: dict[tuple[str, str], int] = {}
+    for document in maps:
+        address = _address(document, source)
+        if address in seen:
+            reason = f"holds ConfigMap {address[1]} twice, in line {seen[address]} and in line "
+            raise FileError(source, f"{reason}{document.line}", document.line)
+        seen[address] = document.line
+        _check_data(document, source)
 
 
-def _number(text: str) -> float | str:
-    """`1e-3` without quotes, which YAML 1.1 takes for text."""
-    try:
-        return parse_finite(text)
-    except ValueError:
-        return text
+def _address(document: Document, source: str) -> tuple[str, str]:
+    metadata = document.value.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    if not isinstance(name, str) or not name:
+        raise FileError(source, "holds a ConfigMap without metadata.name", document.line)
+    if namespace is not None and not isinstance(namespace, str):
+        reason = f"holds ConfigMap {name}, whose metadata.namespace is no text"
+        raise FileError(source, reason, document.lines.get(("metadata", "namespace")))
+    return namespace or "", name
+
+
+def _check_data(document: Document, source: str) -> None:
+    name, data = document.value["metadata"]["name"], document.value.get("data")
+    if data is not None and not isinstance(data, dict):
+        reason = f"holds ConfigMap {name}, whose data is no mapping"
+        raise FileError(source, reason, document.lines.get(("data",)))
+    for key, value in (data or {}).items():
+        if not isinstance(value, str):
+            reason = (
+                f"holds ConfigMap {name}, whose key {key} is {shown(value)}, not text; "
+                f"begin it with `{key}: |`"
+            )
+            raise FileError(source, reason, document.lines.get(("data", key)))

@@ -11,6 +11,9 @@ from tunesmith_api.problems import parameter_of
 from tunesmith_api.resources import Experiment, FeasibleSpace, ParameterSpec
 from tunesmith_api.search_space import (
     Distribution,
+    DoubleParameter,
+    IntParameter,
+    ListParameter,
     ParameterType,
     SpaceError,
     parse_finite,
@@ -48,9 +51,22 @@ def _parameter(spec: ParameterSpec, path: Path) -> Iterator[FieldError]:
     if faults:
         return
     try:
-        parameter_of(spec)
+        parameter = parameter_of(spec)
     except SpaceError as error:
         yield FieldError((*path, *error.field.split(".")), error.reason)
+        return
+    if not isinstance(parameter, ListParameter) and _is_too_wide(parameter):
+        space = spec.feasible_space
+        yield FieldError(
+            (*path, "feasibleSpace", "step"),
+            f"{space.step} is more than there is from min {space.min} to max {space.max}",
+        )
+
+
+def _is_too_wide(parameter: IntParameter | DoubleParameter) -> bool:
+    """A step that leaves nothing but min, of a range that has more."""
+    span, step = parameter.high - parameter.low, parameter.step
+    return step is not None and 0 < span < step and parameter.cardinality == 1
 
 
 def _words(spec: ParameterSpec, path: Path) -> Iterator[FieldError]:

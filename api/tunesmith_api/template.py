@@ -15,6 +15,23 @@ from typing import Any, Final
 
 from tunesmith_api.resources import Experiment, Json, TrialParameterSpec
 from tunesmith_api.search_space import ListParameter, ParameterType, SearchSpace, parse_finite
+from tunesmith_api.template_source import TemplateError, job_template
+
+__all__ = [
+    "TemplateError",
+    "UnknownPlaceholder",
+    "UnresolvedReference",
+    "is_meta_reference",
+    "numeric_names",
+    "placeholder_keys",
+    "placeholder_places",
+    "placeholders",
+    "reference_fault",
+    "render",
+    "substitute",
+    "trial_values",
+    "wants_text",
+]
 
 Path = tuple[str | int, ...]
 
@@ -31,10 +48,6 @@ _TEXT_MAPS: Final = frozenset(
 _TEXT_FIELDS: Final = frozenset(
     {"value", "name", "namespace", "image", "workingDir", "entrypoint", "nprocPerNode"}
 )
-
-
-class TemplateError(ValueError):
-    """A template that cannot be rendered."""
 
 
 class UnknownPlaceholder(TemplateError):
@@ -128,23 +141,25 @@ def reference_fault(reference: str, template: Json) -> str | None:
 
 
 def render(
-    experiment: Experiment, assignment: Mapping[str, str], space: SearchSpace, *, name: str
+    experiment: Experiment,
+    assignment: Mapping[str, str],
+    space: SearchSpace,
+    *,
+    name: str,
+    config_map: Json | None = None,
 ) -> Json:
-    """The object that the trial `name` runs: the inline template with its values and its name.
+    """The object that the trial `name` runs: the template with its values and its name.
 
-    Raises TemplateError when the experiment has no inline template, or one that does not fit.
+    `config_map` is the ConfigMap that `trialTemplate.configMap` names; an inline template needs
+    none. Raises TemplateError when there is no template, or one that does not fit.
     """
-    template = experiment.spec.trial_template
-    if template is None or template.trial_spec is None:
-        raise TemplateError("the experiment has no inline trial template (trialTemplate.trialSpec)")
-    parameters = template.trial_parameters or ()
+    job, template = job_template(experiment, config_map), experiment.spec.trial_template
+    parameters = (template.trial_parameters if template else None) or ()
     namespace = experiment.metadata.namespace
-    values = trial_values(
-        parameters, assignment, template.trial_spec, name=name, namespace=namespace
-    )
+    values = trial_values(parameters, assignment, job, name=name, namespace=namespace)
     searched = numeric_names(space)
     numeric = {p.name for p in parameters if p.reference in searched}
-    rendered = substitute(template.trial_spec, values, numeric=numeric)
+    rendered = substitute(job, values, numeric=numeric)
     metadata = rendered.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise TemplateError("the trial template's metadata is not a mapping")

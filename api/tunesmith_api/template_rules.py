@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of spec.trialTemplate: its source, its conditions, its parameters, its Job.
+"""The rules of spec.trialTemplate: its source, its conditions, its parameters.
 
-Called by validation. What Kubernetes itself would refuse of a Job (numbers where it wants text, a
-primary container that is not there) is found here, before the first trial.
+Called by validation. The job itself is judged by `job_rules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from tunesmith_api import kinds, template
+from tunesmith_api import job_rules, kinds, template
 from tunesmith_api.field_errors import (
     FieldError,
     Path,
@@ -20,18 +20,65 @@ from tunesmith_api.field_errors import (
     repeated,
     shown,
 )
-from tunesmith_api.resources import ConfigMapSource, Experiment, TrialParameterSpec, TrialTemplate
+from tunesmith_api.resources import (
+    ConfigMapSource,
+    Experiment,
+    Json,
+    TrialParameterSpec,
+    TrialTemplate,
+)
+from tunesmith_api.template_source import (
+    CONFIG_MAP,
+    ConfigMapLookup,
+    TemplateSourceError,
+    stored_template,
+)
 
 ConditionCheck = Callable[[str], str | None]
 """Says why a success or failure condition cannot be read; None when it can."""
 
 _HERE: Final[Path] = ("spec", "trialTemplate")
-_JOB: Final[Path] = (*_HERE, "trialSpec")
+_JOB: Final[Path] = job_rules.HERE
 _PARAMETERS: Final[Path] = (*_HERE, "trialParameters")
-_POD: Final[Path] = ("spec", "template", "spec")
 
 
-def structure(experiment: Experiment, check: ConditionCheck | None) -> Iterator[FieldError]:
+@dataclass(frozen=True, slots=True)
+class JobTemplate:
+    """The job that trials run, where it can be looked at. `tree` is None where it cannot, `fault`
+    says why where that is a fault. `stored`: it is in a ConfigMap."""
+
+    tree: Json | None = None
+    fault: FieldError | None = None
+    stored: bool = False
+
+    def located(self, errors: Iterable[FieldError]) -> Iterator[FieldError]:
+        """Errors of the job; those of a stored one are told at the field that names it."""
+        for error in errors:
+            if not self.stored or error.path[: len(_JOB)] != _JOB:
+                yield error
+                continue
+            inner = field_text(error.path[len(_JOB) :])
+            message = f"in the template, {inner}: {error.message}"
+            yield FieldError((*CONFIG_MAP, "templatePath"), message, error.hint)
+
+
+def job_of(experiment: Experiment, lookup: ConfigMapLookup | None) -> JobTemplate:
+    """The job of an inline template, or of a stored one where there is a `lookup`."""
+    given = experiment.spec.trial_template
+    if given is None or given.trial_spec is not None or given.config_map is None:
+        return JobTemplate(given.trial_spec if given else None)
+    if lookup is None:
+        return JobTemplate(stored=True)
+    try:
+        return JobTemplate(stored_template(experiment, lookup), stored=True)
+    except TemplateSourceError as error:
+        fault = FieldError((*CONFIG_MAP, error.field), error.reason, error.hint)
+        return JobTemplate(fault=fault, stored=True)
+
+
+def structure(
+    experiment: Experiment, job: JobTemplate, check: ConditionCheck | None
+) -> Iterator[FieldError]:
     """The template is complete, and its own fields are right."""
     given = experiment.spec.trial_template
     if given is None:
@@ -42,16 +89,19 @@ def structure(experiment: Experiment, check: ConditionCheck | None) -> Iterator[
             (*_HERE, "primaryContainerName"),
             "must be given: the container whose output holds the metrics",
         )
-    yield from _conditions(given, check)
+    if job.fault is None and (job.stored or job.tree is not None):
+        yield from _conditions(given, check)
     yield from _source(given)
+    if job.fault:
+        yield job.fault
     if given.trial_parameters is None:
         yield FieldError(_PARAMETERS, "must be given", "write [] when the template has none")
     yield from _trial_parameters(given.trial_parameters or ())
-    if given.trial_spec is not None:
-        yield from _job(given.trial_spec, given.primary_container_name)
+    if job.tree is not None:
+        yield from job.located(job_rules.job(job.tree, given.primary_container_name))
 
 
-def references(experiment: Experiment) -> Iterator[FieldError]:
+def references(experiment: Experiment, job: JobTemplate) -> Iterator[FieldError]:
     """Every trial parameter refers to a search parameter or to the trial's own data."""
     given = experiment.spec.trial_template
     if given is None:
@@ -62,34 +112,40 @@ def references(experiment: Experiment) -> Iterator[FieldError]:
         if not reference or reference in searched:
             continue
         if reference.startswith("${"):
-            if fault := template.reference_fault(reference, given.trial_spec or {}):
+            fault = template.reference_fault(reference, job.tree or {})
+            if fault and (job.tree is not None or not template.is_meta_reference(reference)):
                 yield FieldError(path, fault)
         elif searched:
             message = f"{shown(reference)} is no search parameter; there are: {listed(searched)}"
             yield FieldError(path, message, did_you_mean(reference, searched))
 
 
-def placeholders(experiment: Experiment) -> Iterator[FieldError]:
+def placeholders(experiment: Experiment, job: JobTemplate) -> Iterator[FieldError]:
     """Declared trial parameters are used, and used ones are declared."""
     given = experiment.spec.trial_template
-    if given is None or given.trial_spec is None:
-        return
-    used = list(template.placeholder_places(given.trial_spec))
+    if given is not None and job.tree is not None:
+        yield from job.located(_placeholders(given, job.tree, job.stored))
+
+
+def _placeholders(given: TrialTemplate, tree: Json, stored: bool) -> Iterator[FieldError]:
+    used = list(template.placeholder_places(tree))
     names = {name for _, name in used}
     declared = {p.name: index for index, p in enumerate(given.trial_parameters or ())}
     for name, index in declared.items():
-        if name and name not in names:
+        if name and "}" not in name and name not in names:
             yield FieldError(
                 (*_PARAMETERS, index, "name"),
-                f"${{trialParameters.{name}}} does not occur in trialSpec",
+                f"${{trialParameters.{name}}} does not occur in "
+                + ("the ConfigMap's template" if stored else "trialSpec"),
                 "use it there, or remove it here",
             )
     for path, name in used:
         if name not in declared:
             message = f"${{trialParameters.{name}}} is not declared in trialParameters"
-            hint = did_you_mean(name, declared) or f"declared are: {listed(declared)}"
+            known = [other for other in declared if other]
+            hint = did_you_mean(name, known) or f"declared are: {listed(known)}"
             yield FieldError((*_JOB, *path), message, hint)
-    for path in template.placeholder_keys(given.trial_spec):
+    for path in template.placeholder_keys(tree):
         yield FieldError((*_JOB, *path), "is a key: placeholders are replaced in values only")
 
 
@@ -146,76 +202,3 @@ def _trial_parameters(parameters: tuple[TrialParameterSpec, ...]) -> Iterator[Fi
         for index, first in repeated(text or place for place, text in enumerate(texts)):
             message = f"{shown(texts[index])} is already the {key} of trial parameter {first}"
             yield FieldError((*_PARAMETERS, index, key), message)
-
-
-# ---- the job ------------------------------------------------------------------------------------
-
-
-def _job(job: Mapping[str, Any], primary: str) -> Iterator[FieldError]:
-    for key in ("apiVersion", "kind"):
-        value = job.get(key)
-        if not isinstance(value, str) or not value:
-            given = f", this is {shown(value)}" if key in job else ""
-            yield FieldError((*_JOB, key), f"must be given as text{given}")
-    metadata = job.get("metadata")
-    if metadata is not None and not isinstance(metadata, Mapping):
-        yield FieldError((*_JOB, "metadata"), f"must be a mapping, this is {shown(metadata)}")
-    elif metadata:
-        for key in ("name", "namespace"):
-            if metadata.get(key):
-                yield FieldError(
-                    (*_JOB, "metadata", key), "is set for each trial; remove it from the template"
-                )
-    if (job.get("apiVersion"), job.get("kind")) == kinds.JOB:
-        yield from _batch_job(job, primary)
-
-
-def _batch_job(job: Mapping[str, Any], primary: str) -> Iterator[FieldError]:
-    """A Job has pods, and one of their containers is the primary one."""
-    pod: Any = job
-    for depth, key in enumerate(_POD):
-        pod = pod.get(key)
-        if not isinstance(pod, Mapping):
-            place, given = (*_JOB, *_POD[: depth + 1]), "" if pod is None else f", not {shown(pod)}"
-            yield FieldError(place, f"must be given as a mapping{given}")
-            return
-    names = []
-    for path, container in _containers(pod, "containers"):
-        names.append(str(container.get("name")))
-        yield from _container(container, path)
-    for path, container in _containers(pod, "initContainers"):
-        yield from _container(container, path)
-    if primary and primary not in names:
-        yield FieldError(
-            (*_HERE, "primaryContainerName"),
-            f"{shown(primary)} is none of the containers in {field_text((*_JOB, *_POD))}; "
-            f"there are: {listed(names)}",
-            did_you_mean(primary, names),
-        )
-
-
-def _containers(pod: Mapping[str, Any], key: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    found = pod.get(key)
-    for index, container in enumerate(found if isinstance(found, list | tuple) else ()):
-        if isinstance(container, Mapping):
-            yield (*_JOB, *_POD, key, index), container
-
-
-def _container(container: Mapping[str, Any], path: Path) -> Iterator[FieldError]:
-    """Kubernetes takes texts only in command, args and env values."""
-    for key in ("command", "args"):
-        words = container.get(key)
-        if words is not None and not isinstance(words, list | tuple):
-            yield FieldError((*path, key), f"must be a list of texts, this is {shown(words)}")
-            continue
-        for index, word in enumerate(words or ()):
-            yield from _text((*path, key, index), word)
-    env = container.get("env")
-    for index, variable in enumerate(env if isinstance(env, list | tuple) else ()):
-        if isinstance(variable, Mapping) and variable.get("value") is not None:
-            yield from _text((*path, "env", index, "value"), variable["value"])
-
-
-def _text(path: Path, value: Any) -> Iterator[FieldError]:
-    if not isinstance(value, str):
-        yield FieldError(path, f"must be text, this is {shown(value)}", "put it in quotes")

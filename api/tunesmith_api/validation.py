@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from tunesmith_api import collector_rules, names, space_rules, template_rules
+from tunesmith_api import collector_rules, names, point_rules, space_rules, template_rules
 from tunesmith_api.advice import unsupported, warnings
 from tunesmith_api.collector_rules import COLLECTORS
-from tunesmith_api.defaulting import default
 from tunesmith_api.field_errors import (
     FieldError,
     Path,
@@ -41,8 +40,11 @@ from tunesmith_api.resources import (
     Json,
     Node,
     ObjectiveSpec,
+    RunPolicy,
 )
 from tunesmith_api.template_rules import ConditionCheck
+from tunesmith_api.template_source import ConfigMapLookup
+from tunesmith_api.update_rules import validate_update
 
 __all__ = [
     "COLLECTORS",
@@ -66,8 +68,8 @@ MAX_NAME: Final = 63 - _TRIAL_SUFFIX
 """So that the name of every trial is a name of Kubernetes."""
 
 RESUME_POLICIES: Final = ("Never", "LongRunning", "FromVolume")
-EDITABLE: Final = ("parallelTrialCount", "maxTrialCount", "maxFailedTrialCount")
-"""The only fields of a spec that may change after creation."""
+RUNNING_TRIALS_AT_END: Final = ("Stop", "Finish")
+MAX_SECONDS: Final = 2**31 - 1
 
 _NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -84,6 +86,7 @@ class _Known:
     early_stopping: Collection[str] | None
     collectors: Collection[str]
     check_condition: ConditionCheck | None
+    config_map: ConfigMapLookup | None
 
 
 def validate(
@@ -93,40 +96,21 @@ def validate(
     early_stopping: Collection[str] | None = None,
     collectors: Collection[str] = COLLECTORS,
     check_condition: ConditionCheck | None = None,
+    config_map: ConfigMapLookup | None = None,
 ) -> list[FieldError]:
     """Every fault of a defaulted Experiment, at most 100; empty when it may be stored.
 
     `algorithms` and `early_stopping` are the names that this installation knows, None to accept
-    any. `check_condition` says why a success or failure condition cannot be read. Never raises.
+    any. `check_condition` says why a success or failure condition cannot be read. `config_map`
+    finds stored ConfigMaps; without it a template in one is not looked at. Never raises.
     """
-    known = _Known(algorithms, early_stopping, collectors, check_condition)
+    known = _Known(algorithms, early_stopping, collectors, check_condition, config_map)
     found = list(islice(_faults(experiment, known), MAX_ERRORS + 1))
     if len(found) > MAX_ERRORS:
         found[MAX_ERRORS:] = [
             FieldError((), f"has more than {MAX_ERRORS} faults; these come first")
         ]
     return [clipped(error) for error in found]
-
-
-def validate_update(old: Json, new: Json) -> list[FieldError]:
-    """Why `old` may not become `new`: only three budgets are editable, and an experiment that has
-    ended goes on only where its resumePolicy allows. Both may lack defaults. Never raises."""
-    was, now = read(default(old)), read(default(new))
-    if now.experiment is None or now.errors:
-        return [clipped(error) for error in now.errors]
-    if was.experiment is None:
-        return []
-    changed = _changed_fields(was.experiment.spec, now.experiment.spec)
-    faults = [
-        FieldError(
-            ("spec", key),
-            "cannot be changed after creation",
-            f"only {', '.join(EDITABLE)} can; create an experiment of another name",
-        )
-        for key in changed
-        if key not in EDITABLE
-    ]
-    return [*faults, *_restart_faults(was.experiment, now.experiment, changed)]
 
 
 # ---- all rules ----------------------------------------------------------------------------------
@@ -153,14 +137,18 @@ def _rules(experiment: Experiment, reading: Reading, known: _Known) -> Iterator[
     yield from _source(experiment)
     yield from space_rules.parameters(experiment)
     yield from _budgets(experiment.spec)
-    yield from template_rules.structure(experiment, known.check_condition)
+    job = template_rules.job_of(experiment, known.config_map)
+    yield from template_rules.structure(experiment, job, known.check_condition)
     if not reading.damage.touches(("spec", "parameters")):
-        yield from template_rules.references(experiment)
+        yield from template_rules.references(experiment, job)
     if not reading.damage.touches(("spec", "trialTemplate")):
-        yield from template_rules.placeholders(experiment)
+        yield from template_rules.placeholders(experiment, job)
     yield from collector_rules.collector(experiment, known.collectors)
     if experiment.spec.resume_policy not in ("", *RESUME_POLICIES):
         yield _not_one_of((*_SPEC, "resumePolicy"), experiment.spec.resume_policy, RESUME_POLICIES)
+    yield from _run_policy(experiment.spec.run_policy or RunPolicy())
+    if not reading.damage.touches(("spec", "parameters")):
+        yield from point_rules.enqueued(experiment)
 
 
 def _size(data: Json) -> Iterator[FieldError]:
@@ -327,47 +315,25 @@ def _budgets(spec: ExperimentSpec) -> Iterator[FieldError]:
         ("parallelTrialCount", spec.parallel_trial_count, "it is 3 where it is not given"),
         ("maxFailedTrialCount", spec.max_failed_trial_count, ""),
     ):
-        if value is not None and most is not None and value > most:
+        if value is not None and most is not None and value > most > 0:
             message = (
                 f"must not be greater than maxTrialCount {shown(most)}, this is {shown(value)}"
             )
             yield FieldError((*_SPEC, key), message, hint)
 
 
-# ---- updates ------------------------------------------------------------------------------------
-
-
-def _changed_fields(old: ExperimentSpec, new: ExperimentSpec) -> list[str]:
-    """Fields that differ in meaning: absent, null and empty are the same, as are 1 and "1"."""
-    was, now = (
-        s.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
-        for s in (old, new)
-    )
-    return [key for key in dict.fromkeys([*was, *now]) if was.get(key) != now.get(key)]
-
-
-def _restart_faults(
-    old: Experiment, new: Experiment, changed: Sequence[str]
-) -> Iterator[FieldError]:
-    """An experiment that has ended may be given more trials, if it ended for want of them."""
-    if not changed or not old.status.conditions:
-        return
-    last = old.status.conditions[-1]
-    if last.type not in ("Succeeded", "Failed"):
-        return
-    policy, most = old.spec.resume_policy, new.spec.max_trial_count
-    if last.reason != "ExperimentMaxTrialsReached" or policy not in ("LongRunning", "FromVolume"):
-        yield FieldError(
-            (*_SPEC, "resumePolicy"),
-            f"this experiment has ended ({last.reason or last.type}, resumePolicy {policy}); only "
-            "one that reached maxTrialCount with LongRunning or FromVolume goes on",
-            "create an experiment of another name",
-        )
-    elif most is not None and most <= old.status.trials:
-        yield FieldError(
-            (*_SPEC, "maxTrialCount"),
-            f"must be greater than the {old.status.trials} trials there are, this is {most}",
-        )
+def _run_policy(policy: RunPolicy) -> Iterator[FieldError]:
+    path: Path = (*_SPEC, "runPolicy")
+    for key, seconds in (
+        ("activeDeadlineSeconds", policy.active_deadline_seconds),
+        ("trialActiveDeadlineSeconds", policy.trial_active_deadline_seconds),
+    ):
+        if seconds is not None and not 0 < seconds <= MAX_SECONDS:
+            message = f"must be from 1 to {MAX_SECONDS} seconds, this is {shown(seconds)}"
+            yield FieldError((*path, key), message)
+    wish = policy.running_trials_at_end
+    if wish not in ("", *RUNNING_TRIALS_AT_END):
+        yield _not_one_of((*path, "runningTrialsAtEnd"), wish, RUNNING_TRIALS_AT_END)
 
 
 # ---- sentences ----------------------------------------------------------------------------------

@@ -263,6 +263,6 @@ def test_searched_numbers_reach_numeric_fields_as_numbers() -> None:
     assert (found["backoffLimit"], found["mode"]) == (3, "adam")
 
 
-def test_an_experiment_without_an_inline_template_cannot_be_rendered() -> None:
-    with pytest.raises(TemplateError, match="inline"):
-        rendered(written.bent(written.TEMPLATE, {"configMap": {}}))
+def test_an_experiment_without_a_template_cannot_be_rendered() -> None:
+    with pytest.raises(TemplateError, match="has no trial template"):
+        rendered(written.bent(written.TEMPLATE, {}))

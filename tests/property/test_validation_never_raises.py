@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import written
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunesmith_api.defaulting import default
 from tunesmith_api.resources import Experiment
 from tunesmith_api.validation import FieldError, unsupported, validate, validate_update, warnings
+from tunesmith_controller.admission.local import Refused, admit, admit_update
 
 RICH = default(written.experiment())
 RICH["spec"] |= {
@@ -30,6 +32,14 @@ RICH["spec"] |= {
             "httpGet": {"path": "/", "port": 1},
         },
     },
+}
+RICH["spec"] |= {
+    "runPolicy": {
+        "activeDeadlineSeconds": 60,
+        "trialActiveDeadlineSeconds": 6,
+        "runningTrialsAtEnd": "Stop",
+    },
+    "enqueued": [{"parameterAssignments": [{"name": "lr", "value": "0.05"}]}],
 }
 RICH["metadata"] |= {"labels": {"a": "b"}, "ownerReferences": [{"uid": "u"}]}
 RICH["status"] = {"conditions": [{"type": "Running"}], "trials": 1, "startTime": "2026-01-02"}
@@ -64,6 +74,18 @@ anything = st.recursive(
     max_leaves=6,
 )
 PLACES = list(places(RICH))[1:]
+
+VALID = admit(written.experiment())
+TEMPLATE_TEXT = yaml.safe_dump(written.experiment()["spec"]["trialTemplate"]["trialSpec"])
+SOURCE = {"configMapName": "a", "configMapNamespace": "team", "templatePath": "job.yaml"}
+STORED = written.bent(
+    written.TEMPLATE,
+    {
+        "primaryContainerName": "main",
+        "configMap": SOURCE,
+        "trialParameters": VALID["spec"]["trialTemplate"]["trialParameters"],
+    },
+)
 
 
 def bent(path: written.Path, value: Any) -> Any:
@@ -127,3 +149,55 @@ def test_depth_is_refused_before_anything_recurses() -> None:
     found = validate({**RICH, "spec": {"deep": deep}, "metadata": {"name": "a", "deep": deep}})
 
     assert {e.path for e in found if "nested" in e.message} == {("spec",), ("metadata",)}
+
+
+# ---- admission as a whole -----------------------------------------------------------------------
+
+edits = st.tuples(
+    st.sampled_from(
+        ["parallelTrialCount", "maxTrialCount", "runPolicy", "enqueued", "resumePolicy"]
+    ),
+    anything,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(edits, edits)
+def test_an_update_of_anything_is_admitted_or_refused_in_sentences(
+    was: tuple[str, Any], now: tuple[str, Any]
+) -> None:
+    old = {**VALID, "spec": {**VALID["spec"], was[0]: was[1]}}
+    new = {**VALID, "spec": {**VALID["spec"], now[0]: now[1]}}
+    for before, after in ((VALID, new), (old, VALID), (old, new)):
+        try:
+            Experiment.parse(admit_update(before, after))
+        except Refused as refused:
+            assert all(error.message for error in refused.errors)
+
+
+texts = st.one_of(
+    st.text(max_size=40),
+    st.sampled_from(["{", "a: &a [*a]", "[" * 99, "a: .nan", "1: 2", "--- a\n--- b", "- x", "~"]),
+    st.integers(0, len(TEMPLATE_TEXT)).map(lambda n: TEMPLATE_TEXT[:n]),
+    st.integers(0, len(TEMPLATE_TEXT)).map(lambda n: TEMPLATE_TEXT[:n] + ": ]" + TEMPLATE_TEXT[n:]),
+    st.just(TEMPLATE_TEXT),
+)
+config_maps = st.one_of(
+    st.builds(lambda text: {"data": {"job.yaml": text}}, texts),
+    st.dictionaries(st.sampled_from(["data", "job.yaml"]), anything, max_size=2),
+    st.none(),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(config_maps)
+def test_whatever_a_config_map_holds_is_admitted_or_refused_in_sentences(found: Any) -> None:
+    try:
+        admitted = admit(STORED, config_map=lambda namespace, name: found)
+    except Refused as refused:
+        assert {error.path[:3] for error in refused.errors} <= {
+            ("spec", "trialTemplate", part)
+            for part in ("configMap", "trialParameters", "primaryContainerName")
+        } | {("spec", "trialTemplate", part) for part in ("successCondition", "failureCondition")}
+    else:
+        assert admitted["spec"]["trialTemplate"]["successCondition"]

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 import yaml
 
-from tunesmith_api.experiment_file import FileError, line_of, load
+from tunesmith_api.experiment_file import FileError, line_of, load, load_all
 
 HEAD = "apiVersion: kubeflow.org/v1beta1\nkind: Experiment\n"
 
@@ -188,10 +188,80 @@ def test_at_most_one_mebibyte(size: int, fits: bool) -> None:
 
 def test_the_c_and_the_python_readers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = load(EXPERIMENT, "quick.yaml")
-    monkeypatch.setattr("tunesmith_api.experiment_file._Loader", yaml.SafeLoader)
+    monkeypatch.setattr("tunesmith_api.yaml_text._Loader", yaml.SafeLoader)
 
     slow = load(EXPERIMENT, "quick.yaml")
 
     assert (slow.object, slow.lines) == (fast.object, fast.lines)
     assert refusal(f"{HEAD}spec: a\x01b\n").line == 3
     assert refusal(f"{HEAD}spec: {{a: 1\n").line == 4
+
+
+# ---- several documents --------------------------------------------------------------------------
+
+MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: jobs}\ndata:\n  a.yaml: |\n    x: 1\n"
+NO_DATA = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: jobs}\ndata: x\n"
+
+
+def test_an_experiment_is_read_with_the_config_maps_beside_it() -> None:
+    other = MAP.replace("name: jobs", "name: jobs, namespace: team")
+    loaded = load_all(f"{MAP}---\n{EXPERIMENT}---\n{other}", "quick.yaml")
+
+    assert loaded.experiment.object == load(EXPERIMENT, "quick.yaml").object
+    assert [found.object["metadata"] for found in loaded.config_maps] == [
+        {"name": "jobs"},
+        {"name": "jobs", "namespace": "team"},
+    ]
+    assert loaded.config_maps[0].object["data"] == {"a.yaml": "x: 1\n"}
+
+
+def test_lines_are_those_of_the_file() -> None:
+    loaded = load_all(f"{MAP}---\n{EXPERIMENT}---\n{MAP.replace('jobs', 'b')}", "quick.yaml")
+
+    assert loaded.experiment.line_of(("spec", "parameters", 0, "name")) == 7 + 9
+    assert loaded.config_maps[0].line_of(("data", "a.yaml")) == 5
+    assert loaded.config_maps[1].line_of(("data",)) == 7 + 12 + 1 + 4
+
+
+def test_a_file_with_one_document_is_read_as_ever() -> None:
+    loaded = load_all(EXPERIMENT, "quick.yaml")
+
+    assert (loaded.experiment, loaded.config_maps) == (load(EXPERIMENT, "quick.yaml"), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "line"),
+    [
+        (MAP, "is a ConfigMap of v1, not an Experiment", None),
+        (f"{MAP}---\n{MAP}", "holds ConfigMaps and no Experiment of kubeflow.org/v1beta1", None),
+        (f"{HEAD}---\n{MAP}---\n{HEAD}", "holds 2 Experiments; a file has one", 11),
+        (
+            f"{HEAD}---\napiVersion: v1\nkind: Secret\n",
+            "holds a Secret of v1; one Experiment of kubeflow.org/v1beta1 and ConfigMaps of v1 can "
+            "be together in a file",
+            4,
+        ),
+        (f"{HEAD}---\n- a\n", "holds a document without apiVersion and kind", 4),
+        (f"{HEAD}---\nkind: ConfigMap\n", "holds a document without apiVersion and kind", 4),
+        (f"{HEAD}---\n{MAP}---\n{MAP}", "holds ConfigMap jobs twice, in line 4 and in line 11", 11),
+        (f"{HEAD}---\napiVersion: v1\nkind: ConfigMap\n", "holds a ConfigMap without metadata.", 4),
+        (f"{HEAD}---\n{MAP.replace('{name: jobs}', '[]')}", "without metadata.name", 4),
+        (
+            f"{HEAD}---\n{MAP.replace('name: jobs', 'name: jobs, namespace: 3')}",
+            "holds ConfigMap jobs, whose metadata.namespace is no text",
+            6,
+        ),
+        (f"{HEAD}---\n{MAP}  b: 3\n", "whose key b is 3, not text; begin it with `b: |`", 10),
+        (f"{HEAD}---\n{NO_DATA}", "holds ConfigMap jobs, whose data is no mapping", 7),
+        (f"{HEAD}---\n{MAP}---\na: [\n", "is not valid YAML", 12),
+        ("---\na\n" * 33, "holds 33 documents; at most 32 are possible", 66),
+    ],
+)
+def test_other_documents_beside_it_are_refused_in_a_sentence(
+    text: str, reason: str, line: int | None
+) -> None:
+    with pytest.raises(FileError) as raised:
+        load_all(text, "quick.yaml")
+
+    assert reason in raised.value.reason
+    assert raised.value.line == line

@@ -15,7 +15,6 @@ from tunesmith_api.validation import (
     field_text,
     unsupported,
     validate,
-    validate_update,
     warnings,
 )
 
@@ -581,11 +580,10 @@ def test_random_search_of_fewer_points_than_trials_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("bend", "field"),
     [
-        (((*SPEC, "earlyStopping"), {"algorithmName": "medianstop"}), "spec.earlyStopping"),
-        (collector("File"), "spec.metricsCollectorSpec.collector.kind"),
-        (collector("Push"), "spec.metricsCollectorSpec.collector.kind"),
+        (collector("TensorFlowEvent"), "spec.metricsCollectorSpec.collector.kind"),
+        (collector("PrometheusMetric"), "spec.metricsCollectorSpec.collector.kind"),
+        (collector("Custom"), "spec.metricsCollectorSpec.collector.kind"),
         (((*SPEC, "nasConfig"), {}), "spec.nasConfig"),
-        ((TEMPLATE, {"configMap": {}}), "spec.trialTemplate.configMap"),
         (
             (JOB, {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob"}),
             "spec.trialTemplate.trialSpec.kind",
@@ -603,90 +601,6 @@ def test_what_one_machine_cannot_run_is_said(bend: tuple[written.Path, Any], fie
 @pytest.mark.parametrize("policy", ["Never", "LongRunning", "FromVolume"])
 def test_every_resume_policy_is_accepted_on_one_machine(policy: str) -> None:
     assert unsupported(default(bent((*SPEC, "resumePolicy"), policy))) == []
-
-
-# ---- updates ------------------------------------------------------------------------------------
-
-
-def ended(reason: str, policy: str = "LongRunning", trials: int = 12) -> written.Json:
-    given = default(bent((*SPEC, "resumePolicy"), policy))
-    state = "Failed" if reason == "ExperimentFailed" else "Succeeded"
-    condition = {"type": state, "status": "True", "reason": reason}
-    return {**given, "status": {"trials": trials, "conditions": [condition]}}
-
-
-def changed(old: written.Json, **fields: Any) -> written.Json:
-    return {**old, "spec": {**old["spec"], **fields}}
-
-
-def refused(old: written.Json, new: written.Json) -> list[str]:
-    return [error.field for error in validate_update(old, new)]
-
-
-def test_only_the_three_budgets_may_change() -> None:
-    old = default(written.experiment())
-    budgets = {"parallelTrialCount": 1, "maxTrialCount": 5, "maxFailedTrialCount": 2}
-
-    assert refused(old, changed(old, **budgets)) == []
-    assert refused(old, changed(old, algorithm={"algorithmName": "tpe"}, maxTrialCount=9)) == [
-        "spec.algorithm"
-    ]
-    assert refused(old, changed(old, earlyStopping={"algorithmName": "a"})) == [
-        "spec.earlyStopping"
-    ]
-
-
-def test_another_spelling_of_the_same_is_no_change() -> None:
-    old = default(written.experiment())
-    space = {"min": 0.001, "max": 0.1, "step": "", "distribution": ""}
-    same = [
-        {**old["spec"]["parameters"][0], "feasibleSpace": space},
-        *old["spec"]["parameters"][1:],
-    ]
-
-    assert refused(old, changed(old, parameters=same, nasConfig=None)) == []
-
-
-def test_what_katibs_sdk_makes_of_a_categorical_list_is_no_change() -> None:
-    sent = bent((*SPEC, "parameters", 3, "feasibleSpace"), {"distribution": ["sgd", "adam"]})
-    edited = bent((*SPEC, "parameters", 3, "feasibleSpace"), {"distribution": "['sgd', 'adam']"})
-
-    assert refused(default(sent), edited) == []
-
-
-def test_a_running_experiment_may_be_given_fewer_trials_than_it_has() -> None:
-    old = {**default(written.experiment()), "status": {"trials": 6}}
-
-    assert refused(old, changed(old, maxTrialCount=3)) == []
-
-
-def test_an_experiment_that_ended_for_want_of_trials_goes_on_with_more() -> None:
-    old = ended("ExperimentMaxTrialsReached")
-
-    assert refused(old, changed(old, maxTrialCount=13)) == []
-    budgets = {"parallelTrialCount": 1, "maxTrialCount": 12}
-    assert refused(old, changed(old, **budgets)) == ["spec.maxTrialCount"]
-
-
-@pytest.mark.parametrize(
-    ("reason", "policy"),
-    [
-        ("ExperimentMaxTrialsReached", "Never"),
-        ("ExperimentGoalReached", "LongRunning"),
-        ("ExperimentFailed", "FromVolume"),
-    ],
-)
-def test_any_other_ended_experiment_stays_ended(reason: str, policy: str) -> None:
-    old = ended(reason, policy)
-
-    assert refused(old, changed(old, maxTrialCount=20)) == ["spec.resumePolicy"]
-    assert refused(old, {**old, "metadata": {"name": "quick", "labels": {"a": "b"}}}) == []
-
-
-def test_an_ill_typed_update_is_refused_in_sentences() -> None:
-    old = default(written.experiment())
-
-    assert refused(old, changed(old, maxTrialCount="9")) == ["spec.maxTrialCount"]
 
 
 @pytest.mark.parametrize(
