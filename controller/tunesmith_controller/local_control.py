@@ -49,7 +49,7 @@ async def control(
     host = ProcessAlgorithmHost(services, services / "suggestion.log")
     client = GrpcSuggestionClient()
     fleet = CollectorFleet(log)
-    process_settings = replace(ProcessSettings(), cpus=settings.cpus)
+    process_settings = replace(ProcessSettings(), cpus=settings.cpus, runtime=settings.runtime)
     processes = ProcessWorkloads(
         home / "trials", clock=clock, settings=process_settings, notice=notice
     )

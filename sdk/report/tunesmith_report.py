@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Report metrics from training code: ``report(step=3, loss=0.21, accuracy=0.95)``.
+"""Report metrics from training code: ``report(step=3, loss=0.21, accuracy=0.95)``; keep
+checkpoints in ``checkpoint_dir()``; end well when ``should_stop()`` says so.
 
 Training scripts import it; in a trial the metrics collector reads the file that it appends to
 (named by the environment variable ``TUNESMITH_METRICS_FILE``). Outside a trial the same call
@@ -27,12 +28,15 @@ import operator
 import os
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Mapping, SupportsFloat, SupportsIndex, Union
 
-__all__ = ["report"]
+__all__ = ["checkpoint_dir", "report", "should_stop"]
 __version__ = "0.1.0"
 
 METRICS_FILE_VARIABLE = "TUNESMITH_METRICS_FILE"
+CHECKPOINT_VARIABLE = "TUNESMITH_CHECKPOINT_DIR"
+STOP_FILE_VARIABLE = "TUNESMITH_STOP_FILE"
 MAX_LINE_BYTES = 1 << 20
 MAX_NAME_BYTES = 250
 _RESERVED_NAMES = ("step", "timestamp")
@@ -67,6 +71,27 @@ def report(
         _append(path, line)
     else:
         _print(pairs)
+
+
+def checkpoint_dir() -> Path:
+    """The trial's own directory for checkpoints, which exists.
+
+    A trial that is run again (after a pause, or because its machine went away) finds there what it
+    has left; so does a trial that continues another one, in a copy. Outside a trial it is
+    ``checkpoints`` in the current directory. OSError: it cannot be made.
+    """
+    path = Path(os.environ.get(CHECKPOINT_VARIABLE) or "checkpoints")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def should_stop() -> bool:
+    """Whether the trial should save what it has and end: it was stopped early, paused, or its
+    experiment is over. One look at the disk; call it as often as once a step. SIGTERM comes right
+    after, and after a grace period the program is killed. Outside a trial: False.
+    """
+    path = os.environ.get(STOP_FILE_VARIABLE)
+    return bool(path) and os.path.exists(str(path))
 
 
 def _is_first_rank(environ: Mapping[str, str]) -> bool:

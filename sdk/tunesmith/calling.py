@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_BEGINS_WITHIN_S = 5.0
+"""How long an interrupted call waits for its own thread to begin, before there is none to end."""
+
 
 def call(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, run to its end in an event loop of its own. An interrupt (Ctrl-C, the
@@ -40,13 +43,15 @@ def _call_in_thread(work: Coroutine[Any, Any, T]) -> T:
             done.set_exception(error)
 
     thread = threading.Thread(target=target, name="tunesmith call")
-    thread.start()
     try:
+        # Inside: the interrupt may come while the thread is being started.
+        thread.start()
         return done.result()
     except KeyboardInterrupt:
-        loop, task = started.result()
-        with suppress(RuntimeError):  # that loop has ended by itself
+        with suppress(TimeoutError, RuntimeError):  # never begun, or ended by itself
+            loop, task = started.result(timeout=_BEGINS_WITHIN_S)
             loop.call_soon_threadsafe(task.cancel)
         raise
     finally:
-        thread.join()
+        if thread.is_alive():
+            thread.join()

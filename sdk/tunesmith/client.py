@@ -9,16 +9,28 @@ same time.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tunesmith import calling, experiment_source, following
-from tunesmith.errors import Fault, InvalidExperiment, NotThere, StateUnusable
-from tunesmith.explain import Explanation, explain_experiment, explain_trial
-from tunesmith.home import default_namespace, next_command, state_home
-from tunesmith.log_tail import follow_lines
+from tunesmith import calling, experiment_source, following, life_cycle, serving
+from tunesmith.access import Access, Place, attempt_of, open_access
+from tunesmith.errors import Fault, InvalidExperiment, NotThere, StateUnusable, TunesmithError
+from tunesmith.explain import Explanation, explain_experiment, explain_trial, no_best
+from tunesmith.follower import (
+    Done,
+    Interrupt,
+    Notice,
+    OnUpdate,
+    settled,
+    silent,
+    stopped,
+    wait_for,
+)
+from tunesmith.home import default_namespace, state_home
+from tunesmith.log_tail import Printed, printed_lines
+from tunesmith.lookup import Lookup, maybe, trials_labelled, trials_of
 from tunesmith.views import (
     AlgorithmView,
     BestView,
@@ -29,13 +41,16 @@ from tunesmith.views import (
     trial_view,
 )
 from tunesmith_api import names
-from tunesmith_api.errors import AlreadyExists, NotFound, PortError, Unavailable
-from tunesmith_api.resources import Experiment, Trial
+from tunesmith_api.errors import AlreadyExists, Invalid, PortError, Unavailable
+from tunesmith_api.resources import Experiment
 from tunesmith_controller.embedded import LocalPlane, LocalSettings
-from tunesmith_controller.ports import Json, Key
+from tunesmith_controller.ports import Json, Key, ObjectStore
 
 T = TypeVar("T")
 Source = str | Path | Mapping[str, Any]
+
+_EFFECT_S = 60.0
+"""How long `pause` and `stop` wait for their effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +61,13 @@ class Checked:
     warnings: tuple[Fault, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Printed:
-    """Where an attempt's output is, and whether more may come."""
-
-    trial: str
-    attempt: int
-    path: Path
-    over: bool
-
-
 class Client:
     """Talks to the experiments of one state directory.
 
     home: where state lives; None for TUNESMITH_HOME or the user's state directory.
     namespace: of experiments that do not name one; None for TUNESMITH_NAMESPACE or "default".
+    cpus, runtime: of trials that this client runs; all CPUs, and "process", "podman" or "docker".
+    url, token: of an API to use instead of a directory; `tunesmith serve` writes both down.
     """
 
     def __init__(
@@ -69,26 +76,34 @@ class Client:
         namespace: str | None = None,
         *,
         cpus: float | None = None,
+        runtime: str = "process",
+        url: str = "",
+        token: str = "",
     ) -> None:
         self.home = Path(home) if home is not None else state_home()
         self.namespace = namespace or default_namespace()
         self._named = namespace is not None
-        self._settings = LocalSettings(cpus=cpus)
+        self._place = Place(self.home, LocalSettings(cpus=cpus, runtime=runtime), url, token)
 
     # ---- reading --------------------------------------------------------------------------------
 
     def validate(self, source: Source) -> Checked:
         """Checks an experiment without storing it. Raises InvalidExperiment with every fault."""
-        loaded = experiment_source.load(source, self._forced_namespace(), self.namespace)
-        admitted = loaded.admit()
-        return Checked(admitted, loaded.warnings())
+        loaded = self._load(source)
+        if loaded.template_source() is None:
+            return Checked(loaded.admit(), loaded.warnings())
+
+        async def checked(access: Access) -> Checked:
+            return Checked(loaded.admit(await _template(access, loaded)), loaded.warnings())
+
+        return self._call(checked)
 
     def experiments(self, *, all_namespaces: bool = False) -> list[ExperimentView]:
         """The experiments, by namespace and name."""
 
-        async def listed(plane: LocalPlane) -> list[ExperimentView]:
+        async def listed(access: Access) -> list[ExperimentView]:
             namespace = None if all_namespaces else self.namespace
-            found = await plane.store.list("Experiment", namespace=namespace)
+            found = await access.store.list("Experiment", namespace=namespace)
             views = [experiment_view(Experiment.parse(obj)) for obj in found.items]
             return sorted(views, key=lambda view: (view.namespace, view.name))
 
@@ -97,29 +112,30 @@ class Client:
     def experiment(self, name: str) -> ExperimentView:
         """One experiment. Raises NotThere."""
 
-        async def got(plane: LocalPlane) -> ExperimentView:
-            experiment = await self._experiment(plane, name)
-            return experiment_view(experiment, await self._suggestion(plane, name))
+        async def got(access: Access) -> ExperimentView:
+            names_here = self._lookup(access)
+            experiment = await names_here.experiment(name)
+            return experiment_view(experiment, await names_here.suggestion(name))
 
         return self._call(got)
 
     def trials(self, experiment: str) -> list[TrialView]:
         """The trials of an experiment in ordinal order. Raises NotThere."""
 
-        async def listed(plane: LocalPlane) -> list[TrialView]:
-            owner = await self._experiment(plane, experiment)
-            return [trial_view(t) for t in await following.trials_of(plane, owner)]
+        async def listed(access: Access) -> list[TrialView]:
+            owner = await self._lookup(access).experiment(experiment)
+            return [trial_view(t) for t in await trials_of(access.store, owner)]
 
         return self._call(listed)
 
     def best(self, experiment: str) -> BestView:
         """The best trial so far. Raises NotThere, also while there is none."""
 
-        async def got(plane: LocalPlane) -> BestView:
-            found = best_view(await self._experiment(plane, experiment))
+        async def got(access: Access) -> BestView:
+            stored = await self._lookup(access).experiment(experiment)
+            found = best_view(stored)
             if found is None:
-                hint = next_command("why", experiment, namespace=self.namespace)
-                raise NotThere("best trial of experiment", experiment, hint=hint)
+                raise no_best(experiment_view(stored))
             return found
 
         return self._call(got)
@@ -127,16 +143,19 @@ class Client:
     def why(self, name: str) -> Explanation:
         """Explains the state of an experiment or of a trial. Raises NotThere."""
 
-        async def explained(plane: LocalPlane) -> Explanation:
+        async def explained(access: Access) -> Explanation:
+            here = self._lookup(access)
             try:
-                experiment = await self._experiment(plane, name)
+                experiment = await here.experiment(name)
             except NotThere:
-                trial = await self._trial(plane, name)
-                output = plane.output_path(trial.metadata.uid, _attempt(trial))
-                return explain_trial(trial, output)
-            trials = await following.trials_of(plane, experiment)
-            suggestion = await self._suggestion(plane, name)
-            return explain_experiment(experiment, trials, suggestion, plane.lease.holder())
+                trial = await here.trial(name)
+                owner = (trial.metadata.labels or {}).get(names.LABEL_EXPERIMENT, "")
+                key = Key("Experiment", trial.metadata.namespace, owner)
+                printed = await access.output(trial)
+                return explain_trial(trial, printed, await maybe(access.store, key))
+            trials = await trials_of(access.store, experiment)
+            suggestion = await here.suggestion(name)
+            return explain_experiment(experiment, trials, suggestion, access.controller)
 
         return self._call(explained)
 
@@ -146,16 +165,17 @@ class Client:
 
         trial: a name, the beginning of one, or EXPERIMENT/ORDINAL. Raises NotThere.
         """
-        return self._lines(self._printed(trial), follow)
+        return printed_lines(self._printed(trial), self._printed, follow=follow)
 
     def algorithms(self) -> list[AlgorithmView]:
-        """What `algorithmName` may be, with the settings of each."""
-        from tunesmith.algorithms import all_algorithms  # noqa: PLC0415 - loads NumPy
+        """What `algorithmName` may be, with the settings of each; then the rules that
+        `earlyStopping.algorithmName` may be."""
+        from tunesmith.algorithms import all_algorithms, all_rules  # noqa: PLC0415 - loads NumPy
 
-        return all_algorithms()
+        return [*all_algorithms(), *all_rules()]
 
     def algorithm(self, name: str) -> AlgorithmView:
-        """One algorithm. Raises NotThere."""
+        """One algorithm or early stopping rule. Raises NotThere."""
         found = {view.name: view for view in self.algorithms()}
         if name not in found:
             near = difflib.get_close_matches(name, found)
@@ -165,23 +185,42 @@ class Client:
     def names(self, *, trials: bool = False) -> list[str]:
         """Names for shell completion."""
 
-        async def listed(plane: LocalPlane) -> list[str]:
+        async def listed(access: Access) -> list[str]:
             kinds = ("Experiment", "Trial") if trials else ("Experiment",)
-            found = [await plane.store.list(kind, namespace=self.namespace) for kind in kinds]
+            found = [await access.store.list(kind, namespace=self.namespace) for kind in kinds]
             return sorted(obj["metadata"]["name"] for some in found for obj in some.items)
 
         return self._call(listed)
 
-    # ---- writing --------------------------------------------------------------------------------
+    def parameters(self, experiment: str) -> list[str]:
+        """Names of the parameters, for shell completion. Raises NotThere."""
+
+        async def listed(access: Access) -> list[str]:
+            found = await self._lookup(access).experiment(experiment)
+            return [parameter.name for parameter in found.spec.parameters]
+
+        return self._call(listed)
+
+    def controller(self) -> str:
+        """Who works on the experiments of this place now, such as "process 123"; "" when nobody
+        does."""
+
+        async def asked(access: Access) -> str:
+            return access.controller
+
+        return self._call(asked)
+
+    # ---- running --------------------------------------------------------------------------------
 
     def create(self, source: Source) -> ExperimentView:
-        """Stores an experiment; a controller (`run`) works on it. Raises InvalidExperiment,
-        AlreadyExists."""
-        loaded = experiment_source.load(source, self._forced_namespace(), self.namespace)
+        """Stores an experiment; a controller (`run`, `tunesmith serve`) works on it. Raises
+        InvalidExperiment, also when the name is taken."""
+        loaded = self._load(source)
 
-        async def created(plane: LocalPlane) -> ExperimentView:
-            stored = await plane.submit(loaded.annotated())
-            return experiment_view(Experiment.parse(stored))
+        async def created(access: Access) -> ExperimentView:
+            experiment = loaded.annotated(await _template(access, loaded))
+            await following.store_config_maps(access.store, loaded.config_maps)
+            return experiment_view(Experiment.parse(await access.store.create(experiment)))
 
         return self._call(created)
 
@@ -190,9 +229,9 @@ class Client:
         source: Source,
         *,
         fresh: bool = False,
-        on_update: following.OnUpdate | None = None,
-        notice: Callable[[str], None] = lambda sentence: None,
-        interrupt: following.Interrupt | None = None,
+        on_update: OnUpdate | None = None,
+        notice: Notice = silent,
+        interrupt: Interrupt | None = None,
     ) -> following.RunResult:
         """Runs an experiment to its end, or continues one that is unfinished.
 
@@ -200,47 +239,177 @@ class Client:
         interrupt: may be asked to stop the trials or to leave them running.
         Raises InvalidExperiment, ChangedExperiment.
         """
-        loaded = experiment_source.load(source, self._forced_namespace(), self.namespace)
-        loaded.admit()
-        for warning in loaded.warnings():
-            notice(warning.sentence(loaded.name))
+        loaded = self._load(source)
 
-        async def ran(plane: LocalPlane) -> following.RunResult:
+        async def ran(access: Access) -> following.RunResult:
+            experiment = loaded.annotated(await _template(access, loaded))
+            for warning in loaded.warnings():
+                notice(warning.sentence(loaded.name))
             request = following.RunRequest(
-                loaded.annotated(), fresh=fresh, on_update=on_update, notice=notice
+                experiment, loaded.config_maps, fresh=fresh, on_update=on_update, notice=notice
             )
-            return await following.run(plane, request, interrupt or following.Interrupt())
+            return await following.run(access, request, interrupt or Interrupt())
 
-        return self._call(ran)
+        # While it controls, it serves: other commands and kubectl see the run through it.
+        settings = replace(self._place.settings, api_port=0)
+        return self._call(ran, replace(self._place, settings=settings))
 
-    def delete(
+    def watch(
         self,
         experiment: str,
         *,
-        wait: bool = True,
-        notice: Callable[[str], None] = lambda sentence: None,
-    ) -> None:
-        """Deletes an experiment, its trials, their rows and files; running trials are stopped.
+        on_update: OnUpdate | None = None,
+        notice: Notice = silent,
+        interrupt: Interrupt | None = None,
+    ) -> following.RunResult:
+        """Follows an experiment until it has ended, without controlling it; arguments as of `run`.
         Raises NotThere."""
 
-        async def deleted(plane: LocalPlane) -> None:
-            found = await self._experiment(plane, experiment)
-            await following.delete(plane, found, notice=notice, wait=wait)
+        async def watched(access: Access) -> following.RunResult:
+            found = await self._lookup(access).experiment(experiment)
+            return await following.watch(
+                access, found, interrupt or Interrupt(), on_update=on_update, notice=notice
+            )
+
+        return self._call(watched)
+
+    def serve(
+        self,
+        *,
+        port: int | None = 0,
+        ready: Callable[[serving.Served], None] = lambda served: None,
+        notice: Notice = silent,
+        interrupt: Interrupt | None = None,
+    ) -> int:
+        """Runs the controller of this state directory, with the API on 127.0.0.1 (port 0: any free
+        one; None: no API), until interrupted; how many trials run on. Raises StateUnusable, also
+        while another process controls."""
+        settings = replace(self._place.settings, api_port=port)
+
+        async def served() -> int:
+            async with LocalPlane.open(self.home, settings) as plane:
+                return await serving.serve(
+                    plane,
+                    interrupt or Interrupt(),
+                    with_api=port is not None,
+                    ready=ready,
+                    notice=notice,
+                )
+
+        return self._translated(served())
+
+    # ---- life cycle -----------------------------------------------------------------------------
+
+    def pause(self, experiment: str, *, wait: bool = True) -> ExperimentView:
+        """Interrupts its trials; `resume` goes on with new attempts of them. Waits, when a
+        controller runs, until nothing of it runs any more. Raises NotThere, NotPossible."""
+        return self._act(experiment, life_cycle.pause, stopped if wait else None)
+
+    def resume(self, experiment: str) -> ExperimentView:
+        """Takes back `pause` and `stop`. Raises NotThere, NotPossible."""
+        return self._act(experiment, life_cycle.resume)
+
+    def stop(self, experiment: str, *, wait: bool = True) -> ExperimentView:
+        """Ends it as Succeeded with what it has found. Waits, when a controller runs, until it has
+        ended. Raises NotThere, NotPossible."""
+        return self._act(experiment, life_cycle.stop, settled if wait else None)
+
+    def extend(
+        self,
+        experiment: str,
+        *,
+        trials: int | str | None = None,
+        parallel: int | None = None,
+        deadline: int | None = None,
+    ) -> ExperimentView:
+        """Changes the budget while it runs, or starts a finished experiment again where its
+        resumePolicy allows that.
+
+        trials: maxTrialCount, or "+20" for so many more. deadline: activeDeadlineSeconds, counted
+        from its start (the last one). Raises NotThere, NotPossible, InvalidExperiment.
+        """
+        budget = life_cycle.Budget(trials, parallel, deadline)
+
+        async def extended(store: ObjectStore, found: Experiment) -> Experiment:
+            return await life_cycle.extend(store, found, budget)
+
+        return self._act(experiment, extended)
+
+    def enqueue(self, experiment: str, values: Mapping[str, object]) -> ExperimentView:
+        """Adds a point (a value for each parameter) that is tried before the algorithm is asked
+        again; the same point again is tried again. Raises NotThere, NotPossible,
+        InvalidExperiment."""
+
+        async def enqueued(store: ObjectStore, found: Experiment) -> Experiment:
+            return await life_cycle.enqueue(store, found, values)
+
+        return self._act(experiment, enqueued)
+
+    def delete(self, experiment: str, *, wait: bool = True, notice: Notice = silent) -> None:
+        """Deletes an experiment, its trials, their rows and files; running trials are stopped.
+        Finishes a deletion that was interrupted. Raises NotThere."""
+
+        async def deleted(access: Access) -> None:
+            try:
+                found = await self._lookup(access).experiment(experiment)
+            except NotThere:
+                await self._finish_deleting(access, experiment, wait=wait, notice=notice)
+            else:
+                await following.delete(access, found, notice=notice, wait=wait)
 
         self._call(deleted)
 
     # ---- inside ---------------------------------------------------------------------------------
 
-    def _forced_namespace(self) -> str | None:
-        return self.namespace if self._named else None
+    def _load(self, source: Source) -> experiment_source.LoadedSource:
+        forced = self.namespace if self._named else None
+        return experiment_source.load(source, forced, self.namespace)
 
-    def _call(self, work: Callable[[LocalPlane], Awaitable[T]]) -> T:
+    def _lookup(self, access: Access) -> Lookup:
+        return Lookup(access.store, self.namespace)
+
+    def _act(
+        self,
+        name: str,
+        action: Callable[[ObjectStore, Experiment], Awaitable[Experiment]],
+        done: Done | None = None,
+    ) -> ExperimentView:
+        """The experiment after `action`, and after `done` where there is a controller for it."""
+
+        async def acted(access: Access) -> ExperimentView:
+            found = await action(access.store, await self._lookup(access).experiment(name))
+            if done is None or not access.controller:
+                return experiment_view(found)
+            key = Key("Experiment", self.namespace, name)
+            view, _ = await wait_for(access.store, key, found.metadata.uid, done, _EFFECT_S)
+            return view
+
+        return self._call(acted)
+
+    async def _finish_deleting(
+        self, access: Access, experiment: str, *, wait: bool, notice: Notice
+    ) -> None:
+        """Raises NotThere when nothing is left of an experiment of this name."""
+        left = await trials_labelled(access.store, self.namespace, experiment)
+        owners = {o["uid"]: None for t in left for o in t["metadata"].get("ownerReferences") or ()}
+        if not owners:
+            # Nothing is left: raises NotThere with what is near.
+            await self._lookup(access).experiment(experiment)
+        for uid in owners if wait else ():
+            key = Key("Experiment", self.namespace, experiment)
+            await following.clean_up(access, key, uid, notice=notice)
+
+    def _call(self, work: Callable[[Access], Awaitable[T]], place: Place | None = None) -> T:
         async def opened() -> T:
-            async with LocalPlane.open(self.home, self._settings) as plane:
-                return await work(plane)
+            async with open_access(place or self._place) as access:
+                return await work(access)
 
+        return self._translated(opened())
+
+    def _translated(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; what ports raise becomes what people are told."""
         try:
-            return calling.call(opened())
+            return calling.call(work)
         except AlreadyExists as error:
             raise InvalidExperiment(
                 str(error), [Fault("metadata.name", "exists already")]
@@ -248,100 +417,29 @@ class Client:
         except BrokenPipeError:
             # Not the state directory's: whoever read what `on_update` prints went away.
             raise
-        except (Unavailable, OSError) as error:
-            raise StateUnusable(
-                f"the state directory {self.home} cannot be used: {error}",
-                "check its disk and permissions, or set TUNESMITH_HOME to another directory",
-            ) from error
+        except (Unavailable, Invalid, OSError) as error:
+            if causes := getattr(error, "causes", ()):
+                # An API's admission refuses it (stores.rest_errors.Rejected, which loads HTTP).
+                faults = [Fault(cause.field, cause.message) for cause in causes]
+                raise InvalidExperiment("the API refuses it", faults) from error
+            place = self._place
+            raise StateUnusable(f"{place} cannot be used: {error}", place.remedy) from error
+        except PortError as error:
+            # Somebody changed or deleted the object between two of our steps.
+            raise TunesmithError(str(error), "run the command again") from error
 
-    async def _experiment(self, plane: LocalPlane, name: str) -> Experiment:
-        try:
-            return Experiment.parse(await plane.store.get(Key("Experiment", self.namespace, name)))
-        except NotFound:
-            there = await plane.store.list("Experiment")
-            raise NotThere(
-                "experiment",
-                name,
-                difflib.get_close_matches(name, _names(there.items, self.namespace)),
-                _elsewhere(there.items, name),
-            ) from None
-
-    async def _suggestion(self, plane: LocalPlane, experiment: str) -> Json | None:
-        return await _maybe(plane, Key("Suggestion", self.namespace, experiment))
-
-    async def _trial(self, plane: LocalPlane, name: str) -> Trial:
-        experiment, _, ordinal = name.rpartition("/")
-        if experiment and ordinal.isdecimal():
-            return await self._numbered_trial(plane, experiment, int(ordinal))
-        try:
-            return Trial.parse(await plane.store.get(Key("Trial", self.namespace, name)))
-        except (NotFound, PortError):
-            there = await plane.store.list("Trial", namespace=self.namespace)
-        matches = [obj for obj in there.items if obj["metadata"]["name"].startswith(name)]
-        if len(matches) == 1:
-            return Trial.parse(matches[0])
-        experiments = _names((await plane.store.list("Experiment")).items, self.namespace)
-        if name in experiments:
-            hint = next_command("trials", name, namespace=self.namespace)
-            raise NotThere("trial", name, (f"{name}/0",), hint)
-        known = [*experiments, *_names(there.items, self.namespace)]
-        near = _names(matches, self.namespace) or difflib.get_close_matches(name, known)
-        raise NotThere("experiment or trial", name, near, "tunesmith ls")
-
-    async def _numbered_trial(self, plane: LocalPlane, experiment: str, ordinal: int) -> Trial:
-        owner = await self._experiment(plane, experiment)
-        name = names.trial_name(experiment, owner.metadata.uid, ordinal)
-        found = await _maybe(plane, Key("Trial", self.namespace, name))
-        if found is None:
-            hint = next_command("trials", experiment, namespace=self.namespace)
-            raise NotThere("trial", f"{experiment}/{ordinal}", hint=hint)
-        return Trial.parse(found)
-
-    def _printed(self, trial: str) -> _Printed:
-        async def found(plane: LocalPlane) -> _Printed:
-            view = await self._trial(plane, trial)
-            attempt = _attempt(view)
-            path = plane.output_path(view.metadata.uid, attempt)
-            return _Printed(view.metadata.name, attempt, path, trial_view(view).is_over)
+    def _printed(self, trial: str) -> Printed:
+        async def found(access: Access) -> Printed:
+            here = await self._lookup(access).trial(trial)
+            path = access.output_path(here)
+            lines = tuple(await access.output(here)) if path is None else ()
+            is_over = trial_view(here).is_over
+            return Printed(here.metadata.name, attempt_of(here), path, lines, is_over)
 
         return self._call(found)
 
-    def _lines(self, printed: _Printed, follow: bool) -> Iterator[str]:
-        while True:
-            now = printed
 
-            def is_over(before: _Printed = printed) -> bool:
-                nonlocal now
-                try:
-                    now = self._printed(before.trial)
-                except NotThere:  # it was deleted meanwhile
-                    return True
-                return now.over or now.attempt > before.attempt
-
-            yield from follow_lines(printed.path, is_over if follow else None)
-            if now.attempt == printed.attempt:
-                return
-            printed = now
-
-
-async def _maybe(plane: LocalPlane, key: Key) -> Json | None:
-    try:
-        return await plane.store.get(key)
-    except NotFound:
-        return None
-
-
-def _attempt(trial: Trial) -> int:
-    return max(trial.status.run.attempt, 1) if trial.status.run else 1
-
-
-def _names(objects: Sequence[Json], namespace: str) -> list[str]:
-    found = (obj["metadata"] for obj in objects)
-    return sorted(m["name"] for m in found if m.get("namespace") == namespace)
-
-
-def _elsewhere(objects: Sequence[Json], name: str) -> str:
-    spaces = sorted(
-        o["metadata"].get("namespace", "") for o in objects if o["metadata"]["name"] == name
-    )
-    return f"it exists in namespace {spaces[0]}: add -n {spaces[0]}" if spaces else "tunesmith ls"
+async def _template(access: Access, loaded: experiment_source.LoadedSource) -> Json | None:
+    """The stored ConfigMap that its trial template is in, where there is one."""
+    key = loaded.template_source()
+    return None if key is None else await maybe(access.store, key)

@@ -5,8 +5,8 @@ TunesmithError                  exit  what happened, and `hint`: the next comman
 ├── InvalidExperiment           2     the file or object breaks rules; `faults` are all of them
 ├── ChangedExperiment           2     it exists with another spec; `diff` shows how
 ├── NotThere                    2     no such experiment, trial or file; `candidates` are near
-├── ServiceRefused              2     a service cannot be started like this
-└── StateUnusable               3     the state directory cannot be read, locked or written
+├── NotPossible                 2     the experiment is in a state in which this has no effect
+└── StateUnusable               3     the state cannot be read, locked or written
 """
 
 from __future__ import annotations
@@ -72,10 +72,12 @@ class ChangedExperiment(TunesmithError):
 
     exit_code = 2
 
-    def __init__(self, name: str, diff: str) -> None:
+    def __init__(self, name: str, diff: str, extending: str = "") -> None:
+        """extending: the command that makes the change without starting anew, where one does."""
+        anew = "start anew with --fresh (deletes the existing trials), or rename the experiment"
         super().__init__(
             f"experiment {name} exists and its spec differs from this file",
-            "start anew with --fresh (deletes the existing trials), or rename the experiment",
+            f"{extending} keeps what has been found; or {anew}" if extending else anew,
         )
         self.name = name
         self.diff = diff
@@ -87,22 +89,23 @@ class NotThere(TunesmithError):
     exit_code = 2
 
     def __init__(
-        self, what: str, name: str, candidates: Sequence[str] = (), hint: str = ""
+        self, what: str, name: str, candidates: Sequence[str] = (), hint: str = "", why: str = ""
     ) -> None:
         near = f"; did you mean {' or '.join(candidates[:3])}?" if candidates else ""
-        super().__init__(f"there is no {what} {name!r}{near}", hint)
+        because = f": {why}" if why else ""
+        super().__init__(f"there is no {what} {name!r}{because}{near}", hint)
         self.what = what
         self.name = name
         self.candidates = tuple(candidates)
 
 
-class ServiceRefused(TunesmithError):
-    """A service cannot be started with these options."""
+class NotPossible(TunesmithError):
+    """The experiment is in a state in which this has no effect; the message says which."""
 
     exit_code = 2
 
 
 class StateUnusable(TunesmithError):
-    """The state directory cannot be used."""
+    """The state directory cannot be used, or its API does not answer."""
 
     exit_code = 3

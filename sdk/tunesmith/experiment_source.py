@@ -18,7 +18,7 @@ from tunesmith.home import submitter_path
 from tunesmith_api import experiment_file, names
 from tunesmith_api.validation import FieldError, warnings
 from tunesmith_controller.admission import local
-from tunesmith_controller.ports import Json
+from tunesmith_controller.ports import Json, Key
 
 _MAX_BYTES = 1024 * 1024
 
@@ -31,11 +31,30 @@ class LoadedSource:
     folder: Path
     experiment: Json
     line_of: Callable[[FieldError], int | None]
+    config_maps: tuple[Json, ...] = ()
+    """ConfigMaps of the same file, to be stored before it."""
 
-    def admit(self) -> Json:
-        """With every default. Raises InvalidExperiment."""
+    def template_source(self) -> Key | None:
+        """The ConfigMap that the trial template is in; None for an inline template."""
+        found: Any = self.experiment
+        for part in ("spec", "trialTemplate", "configMap"):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping) or not isinstance(found.get("configMapName"), str):
+            return None
+        namespace = found.get("configMapNamespace") or self.experiment["metadata"]["namespace"]
+        return Key("ConfigMap", str(namespace), found["configMapName"])
+
+    def admit(self, stored: Json | None = None) -> Json:
+        """With every default. `stored` is the ConfigMap of `template_source` where there is one;
+        one of the same file wins. Raises InvalidExperiment."""
+        known = [*self.config_maps, *([] if stored is None else [stored])]
+
+        def config_map(namespace: str, name: str) -> Json | None:
+            wanted = (namespace, name)
+            return next((m for m in known if _address(m) == wanted), None)
+
         try:
-            return local.admit(self.experiment)
+            return local.admit(self.experiment, config_map=config_map)
         except local.Refused as refused:
             faults = [self._fault(error) for error in refused.errors]
             raise InvalidExperiment(self.name, faults) from None
@@ -46,11 +65,11 @@ class LoadedSource:
     def _fault(self, error: FieldError) -> Fault:
         return Fault(error.field, error.message, error.hint, self.line_of(error))
 
-    def annotated(self) -> Json:
-        """The object to submit: with the folder, the PATH and the digest of its spec. Raises
-        InvalidExperiment."""
-        digest = spec_digest(self.admit())
-        experiment = copy.deepcopy(self.experiment)
+    def annotated(self, stored: Json | None = None) -> Json:
+        """The object to submit: admitted, with the folder, the PATH and the digest of its spec.
+        Raises InvalidExperiment."""
+        experiment = copy.deepcopy(self.admit(stored))
+        digest = spec_digest(experiment)
         metadata = experiment["metadata"]
         metadata["annotations"] = {
             **(metadata.get("annotations") or {}),
@@ -59,6 +78,11 @@ class LoadedSource:
             names.ANNOTATION_SPEC_DIGEST: digest,
         }
         return experiment
+
+
+def _address(config_map: Json) -> tuple[str, str]:
+    metadata = config_map["metadata"]
+    return metadata["namespace"], metadata["name"]
 
 
 def spec_digest(experiment: Json) -> str:
@@ -76,9 +100,10 @@ def load(
     NotThere, InvalidExperiment.
     """
     loaded = _from_mapping(source) if isinstance(source, Mapping) else _from_file(Path(source))
-    metadata = loaded.experiment.setdefault("metadata", {})
-    if isinstance(metadata, dict):
-        metadata["namespace"] = forced_namespace or metadata.get("namespace") or namespace
+    for obj in (loaded.experiment, *loaded.config_maps):
+        metadata = obj.setdefault("metadata", {})
+        if isinstance(metadata, dict):
+            metadata["namespace"] = forced_namespace or metadata.get("namespace") or namespace
     return loaded
 
 
@@ -92,7 +117,14 @@ def _from_file(path: Path) -> LoadedSource:
     name = "standard input" if stdin else str(path)
     loaded = _parse(name, _read_stdin() if stdin else _read(path))
     folder = Path.cwd() if stdin else path.absolute().parent
-    return LoadedSource(name, folder, loaded.object, lambda error: loaded.line_of(error.path))
+    experiment = loaded.experiment
+    return LoadedSource(
+        name,
+        folder,
+        experiment.object,
+        lambda error: experiment.line_of(error.path),
+        tuple(found.object for found in loaded.config_maps),
+    )
 
 
 def _read_stdin() -> str:
@@ -142,8 +174,8 @@ def _decode(name: str, data: bytes) -> str:
         raise InvalidExperiment(name, [fault]) from None
 
 
-def _parse(name: str, text: str) -> experiment_file.LoadedExperiment:
+def _parse(name: str, text: str) -> experiment_file.LoadedFile:
     try:
-        return experiment_file.load(text, name)
+        return experiment_file.load_all(text, name)
     except experiment_file.FileError as error:
         raise InvalidExperiment(name, [Fault("", str(error), "", error.line)]) from None

@@ -3,78 +3,61 @@
 
 `run` is a submitter, a watcher and a candidate for control in one: whoever holds the lease of the
 state directory works on every experiment in it, and when that process ends the next takes over.
+`watch` only looks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import yaml
 
+from tunesmith.access import Access
 from tunesmith.errors import ChangedExperiment, StateUnusable, TunesmithError
+from tunesmith.follower import (
+    Follower,
+    Interrupt,
+    Notice,
+    OnUpdate,
+    Wish,
+    settled,
+    silent,
+    stopped,
+)
+from tunesmith.home import next_command
+from tunesmith.lookup import maybe
 from tunesmith.mirror import Mirror, mirrored
-from tunesmith.views import ExperimentView, TrialView, trial_view
+from tunesmith.views import ExperimentView, TrialView
 from tunesmith_api import names
 from tunesmith_api.errors import AlreadyExists, NotFound, PortError
-from tunesmith_api.resources import Experiment, Trial
-from tunesmith_controller.embedded import LocalPlane
-from tunesmith_controller.ports import Json, Key
-
-OnUpdate = Callable[[ExperimentView, Sequence[TrialView]], None]
-Seen = tuple[ExperimentView, Sequence[TrialView]]
+from tunesmith_api.resources import Experiment
+from tunesmith_controller.ports import Json, Key, ObjectStore
 
 _CLEAN_UP_S = 60.0
 """How long to wait for processes and files of a finished or deleted experiment."""
-_BURST_S = 0.05
-"""Changes come in bursts; one look for all of them."""
-
-
-class Wish(StrEnum):
-    """What an interrupted person wants for the trials."""
-
-    NONE = "none"
-    STOP = "stop"
-    LEAVE = "leave"
-
-
-class Interrupt:
-    """How a person reaches a `run` that is under way; `set` may be called from any thread."""
-
-    def __init__(self) -> None:
-        self.wish = Wish.NONE
-        self.changed = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called once, from inside the event loop of the run."""
-        self._loop = loop
-
-    def set(self, wish: Wish) -> None:
-        """STOP, then LEAVE to wait no longer for what is being stopped."""
-        self.wish = wish
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.changed.set)
+_EDITABLE = ("maxTrialCount", "parallelTrialCount")
+"""What `tunesmith extend` changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What to run. `experiment` is annotated, not yet admitted."""
+    """What to run. `experiment` is admitted and annotated; `config_maps` are stored before it."""
 
     experiment: Json
+    config_maps: tuple[Json, ...] = ()
     fresh: bool = False
     on_update: OnUpdate | None = None
-    notice: Callable[[str], None] = field(default=lambda sentence: None)
+    notice: Notice = field(default=silent)
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How it stands when `run` returns; `wish` tells whether a person interrupted it."""
+    """How it stands when `run` or `watch` returns; `wish` tells whether a person interrupted it."""
 
     experiment: ExperimentView
     trials: tuple[TrialView, ...]
@@ -82,86 +65,123 @@ class RunResult:
     wish: Wish = Wish.NONE
 
 
-async def run(plane: LocalPlane, request: RunRequest, interrupt: Interrupt) -> RunResult:
+async def run(access: Access, request: RunRequest, interrupt: Interrupt) -> RunResult:
     """Runs to the end, or until interrupted. Raises ChangedExperiment, InvalidExperiment."""
     interrupt.attach(asyncio.get_running_loop())
-    key, uid, continued = await _submit(plane, request)
+    key, uid, continued = await _submit(access, request)
     async with (
-        _controlled(plane, request.notice) as control,
-        mirrored(plane.store, key, uid) as (mirror, keeping),
+        controlled(access, request.notice) as control,
+        mirrored(access.store, key, uid) as (mirror, keeping),
     ):
-        follower = _Follower(mirror, keeping, control, request, interrupt)
-        view, trials = await follower.until(_settled, Wish.NONE)
+        follower = Follower(mirror, keeping, control, interrupt, request.on_update)
+        view, trials = await follower.until(settled)
         wish = interrupt.wish
         if wish is Wish.STOP and not view.is_over:
-            await _annotate(plane, key, "true")
-            view, trials = await follower.until(_stopped, Wish.STOP, within=_CLEAN_UP_S)
+            await _annotate(access, key, "true")
+            view, trials = await follower.until(stopped, Wish.STOP, within=_CLEAN_UP_S)
     return RunResult(view, tuple(trials), continued, wish)
 
 
-async def _submit(plane: LocalPlane, request: RunRequest) -> tuple[Key, str, bool]:
+# ---- submitting ---------------------------------------------------------------------------------
+
+
+async def _submit(access: Access, request: RunRequest) -> tuple[Key, str, bool]:
     """Key and uid of the stored experiment, and whether it existed before."""
     metadata = request.experiment["metadata"]
     key = Key("Experiment", metadata["namespace"], metadata["name"])
-    existing = await _get(plane, key)
+    existing = await _get(access, key)
     if existing is not None and request.fresh:
-        await delete(plane, existing, notice=lambda sentence: None)
+        await delete(access, existing, notice=silent)
         existing = None
     if existing is None:
         try:
-            stored = await plane.submit(request.experiment)
+            await store_config_maps(access.store, request.config_maps)
+            stored = await access.store.create(request.experiment)
         except AlreadyExists:
-            existing = await _get(plane, key)
+            existing = await _get(access, key)
         else:
             return key, stored["metadata"]["uid"], False
     if existing is None:
         raise TunesmithError(f"experiment {key.name} was deleted while it was submitted")
-    _refuse_changes(existing, request.experiment, plane)
+    _refuse_changes(existing, request.experiment)
+    await store_config_maps(access.store, request.config_maps)
     if names.ANNOTATION_PAUSED in (existing.metadata.annotations or {}):
-        await _annotate(plane, key, None)
+        await _annotate(access, key, None)
     return key, existing.metadata.uid, True
 
 
-def _refuse_changes(existing: Experiment, submitted: Json, plane: LocalPlane) -> None:
+async def store_config_maps(store: ObjectStore, config_maps: Sequence[Json]) -> None:
+    """Creates each, or updates it where it differs."""
+    for config_map in config_maps:
+        metadata = config_map["metadata"]
+        key = Key("ConfigMap", metadata["namespace"], metadata["name"])
+        try:
+            await store.create(config_map)
+        except AlreadyExists:
+            patch = {name: value for name, value in config_map.items() if name != "metadata"}
+            before = await store.get(key)
+            gone = {name: None for name in before.get("data") or {}}
+            await store.patch(key, {**patch, "data": {**gone, **(patch.get("data") or {})}})
+
+
+def _refuse_changes(existing: Experiment, submitted: Json) -> None:
     annotations = existing.metadata.annotations or {}
     wanted = submitted["metadata"]["annotations"][names.ANNOTATION_SPEC_DIGEST]
     if annotations.get(names.ANNOTATION_SPEC_DIGEST) == wanted:
         return
-    before = _yaml(existing.json().get("spec"))
-    after = _yaml(plane.admit(submitted).get("spec"))
-    if before == after:
+    before, after = existing.json().get("spec") or {}, submitted.get("spec") or {}
+    # Points that were enqueued since are no difference of the file.
+    before = {**before, "enqueued": after.get("enqueued", before.get("enqueued"))}
+    if _yaml(before) == _yaml(after):
         return
     name = existing.metadata.name
-    lines = difflib.unified_diff(before, after, f"{name} (existing)", f"{name} (file)", n=2)
-    raise ChangedExperiment(name, "".join(lines))
+    labels = (f"{name} (existing)", f"{name} (file)")
+    lines = difflib.unified_diff(_yaml(before), _yaml(after), *labels, n=2)
+    raise ChangedExperiment(name, "".join(lines), _extending(existing, before, after))
 
 
-def _yaml(spec: object) -> list[str]:
-    return yaml.safe_dump(spec, sort_keys=True, allow_unicode=True).splitlines(keepends=True)
+def _extending(existing: Experiment, before: Json, after: Json) -> str:
+    """The command that makes the change, where it is one of the budget alone; else ""."""
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    if not changed <= set(_EDITABLE) or not all(after.get(name) for name in changed):
+        return ""
+    options = {"maxTrialCount": "--trials", "parallelTrialCount": "--parallel"}
+    words = [w for name in _EDITABLE if name in changed for w in (options[name], str(after[name]))]
+    metadata = existing.metadata
+    return next_command("extend", metadata.name, *words, namespace=metadata.namespace)
 
 
-async def _get(plane: LocalPlane, key: Key) -> Experiment | None:
-    try:
-        found = Experiment.parse(await plane.store.get(key))
-    except NotFound:
-        return None
-    return found
+def _yaml(spec: Mapping[str, object]) -> list[str]:
+    kept = {name: value for name, value in spec.items() if value is not None}
+    return yaml.safe_dump(kept, sort_keys=True, allow_unicode=True).splitlines(keepends=True)
 
 
-async def _annotate(plane: LocalPlane, key: Key, paused: str | None) -> None:
+async def _get(access: Access, key: Key) -> Experiment | None:
+    found = await maybe(access.store, key)
+    return None if found is None else Experiment.parse(found)
+
+
+async def _annotate(access: Access, key: Key, paused: str | None) -> None:
     patch = {"metadata": {"annotations": {names.ANNOTATION_PAUSED: paused}}}
-    await plane.store.patch(key, patch)
+    await access.store.patch(key, patch)
+
+
+# ---- control ------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def _controlled(
-    plane: LocalPlane, notice: Callable[[str], None]
-) -> AsyncIterator[asyncio.Task[None]]:
+async def controlled(access: Access, notice: Notice) -> AsyncIterator[asyncio.Task[None]]:
     """Is a candidate for control for as long as the block lasts. Raises StateUnusable."""
-    holder = plane.lease.holder()
-    if holder is not None:
-        notice(f"process {holder} runs the trials of this state directory until it ends")
-    control = asyncio.ensure_future(plane.control(notice=notice))
+    if holder := access.controller:
+        notice(f"{holder} runs the trials of this state directory until it ends")
+    async with controlling(access.control(notice)) as control:
+        yield control
+
+
+@asynccontextmanager
+async def controlling(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Runs `work`, a controller, for as long as the block lasts. Raises StateUnusable."""
+    control = asyncio.ensure_future(work)
     try:
         yield control
     finally:
@@ -174,115 +194,70 @@ async def _controlled(
             raise error
 
 
-# ---- following ----------------------------------------------------------------------------------
+# ---- watching -----------------------------------------------------------------------------------
 
 
-async def trials_of(plane: LocalPlane, experiment: Experiment) -> list[Trial]:
-    """The trials that this very experiment owns, in ordinal order."""
-    listed = await plane.store.list(
-        "Trial",
-        namespace=experiment.metadata.namespace,
-        labels={names.LABEL_EXPERIMENT: experiment.metadata.name},
-    )
-    trials = [Trial.parse(obj) for obj in listed.items]
-    uid = experiment.metadata.uid
-    owned = [t for t in trials if any(o.uid == uid for o in t.metadata.owner_references)]
-    return sorted(owned, key=lambda trial: trial_view(trial).ordinal)
-
-
-def _settled(view: ExperimentView, trials: Sequence[TrialView]) -> bool:
-    """Over, and nothing of it runs any more."""
-    return view.is_over and all(trial.is_over and trial.released for trial in trials)
-
-
-def _stopped(view: ExperimentView, trials: Sequence[TrialView]) -> bool:
-    """Paused, and nothing of it runs any more."""
-    return view.is_over or all(trial.is_over or trial.is_paused for trial in trials)
+async def watch(
+    access: Access,
+    experiment: Experiment,
+    interrupt: Interrupt,
+    *,
+    on_update: OnUpdate | None = None,
+    notice: Notice = silent,
+) -> RunResult:
+    """Follows until the experiment has ended or the person has seen enough; changes nothing."""
+    interrupt.attach(asyncio.get_running_loop())
+    metadata = experiment.metadata
+    key = Key("Experiment", metadata.namespace, metadata.name)
+    nobody: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with mirrored(access.store, key, metadata.uid) as (mirror, keeping):
+        look = _NobodyControls(access, notice)
+        follower = Follower(mirror, keeping, nobody, interrupt, on_update, look)
+        view, trials = await follower.until(lambda view, trials: view.is_over)
+    return RunResult(view, tuple(trials), True, interrupt.wish)
 
 
 @dataclass(slots=True)
-class _Follower:
-    """Tells `on_update` every change of the mirror."""
+class _NobodyControls:
+    """Says when nothing goes on because no controller runs, once each time."""
 
-    mirror: Mirror
-    keeping: asyncio.Future[list[None]]
-    control: asyncio.Task[None]
-    request: RunRequest
-    interrupt: Interrupt
-    shown: Seen | None = None
+    access: Access
+    notice: Notice
+    said: bool = False
 
-    async def until(
-        self,
-        done: Callable[[ExperimentView, Sequence[TrialView]], bool],
-        wish: Wish,
-        within: float = 0.0,
-    ) -> Seen:
-        """Follows until `done`, another wish, the end of control, or (when given) a time in s."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + within
-        while True:
-            self.mirror.changed.clear()
-            self.interrupt.changed.clear()
-            seen = self._look()
-            if done(*seen) or self.interrupt.wish is not wish or self.control.done():
-                return seen
-            if within and loop.time() > deadline:
-                return seen
-            await self._wait()
-
-    def _look(self) -> Seen:
-        if self.keeping.done():
-            self.keeping.result()  # raises what ended it
-        view = self.mirror.experiment()
-        if view is None:
-            raise TunesmithError(
-                "the experiment was deleted while it ran", "tunesmith ls shows what is there"
-            )
-        seen = (view, self.mirror.trials())
-        if self.request.on_update is not None and seen != self.shown:
-            self.request.on_update(*seen)
-        self.shown = seen
-        return seen
-
-    async def _wait(self) -> None:
-        changes = (self.mirror.changed, self.interrupt.changed)
-        waits = [asyncio.ensure_future(event.wait()) for event in changes]
-        ends: list[asyncio.Future[Any]] = [*waits, self.control, self.keeping]
-        try:
-            await asyncio.wait(ends, timeout=2.0, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        await asyncio.sleep(_BURST_S)
+    def __call__(self, view: ExperimentView) -> None:
+        missing = not view.is_over and not self.access.controller
+        if missing and not self.said:
+            self.notice("no controller is running: `tunesmith serve` or `tunesmith run` starts one")
+        self.said = missing
 
 
 # ---- deleting -----------------------------------------------------------------------------------
 
 
 async def delete(
-    plane: LocalPlane,
-    experiment: Experiment,
-    *,
-    notice: Callable[[str], None],
-    wait: bool = True,
+    access: Access, experiment: Experiment, *, notice: Notice, wait: bool = True
 ) -> None:
     """Deletes an experiment and waits until nothing of it is left (trials, rows, files). Raises
     StateUnusable when no trial has gone for a minute."""
     metadata = experiment.metadata
     key = Key("Experiment", metadata.namespace, metadata.name)
     with suppress(NotFound):
-        await plane.store.delete(key, uid=metadata.uid)
-    if not wait:
-        return
+        await access.store.delete(key, uid=metadata.uid)
+    if wait:
+        await clean_up(access, key, metadata.uid, notice=notice)
+
+
+async def clean_up(access: Access, key: Key, uid: str, *, notice: Notice) -> None:
+    """Waits until nothing is left of an experiment that was deleted. Raises as `delete`."""
     async with (
-        _controlled(plane, notice) as control,
-        mirrored(plane.store, key, metadata.uid) as (mirror, keeping),
+        controlled(access, notice) as control,
+        mirrored(access.store, key, uid) as (mirror, keeping),
     ):
         while left := mirror.trial_count:
             if not await _fewer(mirror, left, (control, keeping)):
                 raise StateUnusable(
-                    f"experiment {metadata.name} is deleted, but {left} of its trials are still "
-                    "ending",
+                    f"experiment {key.name} is deleted, but {left} of its trials are still ending",
                     "run the command again in a minute",
                 )
 

@@ -21,6 +21,14 @@ def state_home(environ: Mapping[str, str] | None = None, platform: str = sys.pla
     return Path(base) / "tunesmith"
 
 
+def logs_folder() -> Path:
+    """Where the controller's log and defects go; made, for this user only. Raises OSError."""
+    folder = state_home() / "logs"
+    for made in (folder.parent, folder):
+        made.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
 def default_namespace(environ: Mapping[str, str] | None = None) -> str:
     env = os.environ if environ is None else environ
     return env.get("TUNESMITH_NAMESPACE") or "default"

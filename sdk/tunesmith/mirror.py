@@ -29,7 +29,7 @@ class Mirror:
     def __init__(self, store: ObjectStore, key: Key, uid: str) -> None:
         self.changed = asyncio.Event()
         self._store = store
-        self._key = key
+        self.key = key
         self._uid = uid
         self._experiment: Json | None = None
         self._suggestion: Json | None = None
@@ -66,22 +66,22 @@ class Mirror:
     async def refresh(self, kind: str) -> str:
         """Lists one kind; the version from which changes follow. Raises Unavailable."""
         listed = await self._store.list(
-            kind, namespace=self._key.namespace, labels=self._labels(kind)
+            kind, namespace=self.key.namespace, labels=self._labels(kind)
         )
         ours = {obj["metadata"]["name"]: obj for obj in listed.items if self._is_ours(obj)}
         if kind == "Trial":
             self._views = {name: view for name, view in self._views.items() if name in ours}
             self._unread = ours
         else:
-            self._replace(kind, ours.get(self._key.name))
+            self._replace(kind, ours.get(self.key.name))
         self.changed.set()
         return listed.resource_version
 
     def _labels(self, kind: str) -> Mapping[str, str] | None:
-        return {names.LABEL_EXPERIMENT: self._key.name} if kind == "Trial" else None
+        return {names.LABEL_EXPERIMENT: self.key.name} if kind == "Trial" else None
 
     async def _follow(self, kind: str, version: str) -> None:
-        stream = self._store.watch(kind, namespace=self._key.namespace, resource_version=version)
+        stream = self._store.watch(kind, namespace=self.key.namespace, resource_version=version)
         async for event in stream:
             if event.change is Change.BOOKMARK or not self._is_ours(event.object):
                 continue

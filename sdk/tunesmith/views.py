@@ -6,15 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from tunesmith_api import names
 from tunesmith_api.conditions import experiment_state, trial_state
 from tunesmith_api.metrics import MetricSummary, Strategy, finite
 from tunesmith_api.problem import Direction
-from tunesmith_api.resources import Condition, Experiment, Trial, rfc3339
+from tunesmith_api.resources import Condition, Experiment, StopRecord, Trial, rfc3339
 from tunesmith_controller.ports import Json
-from tunesmith_controller.trial.decide import PAUSED
+from tunesmith_controller.trial.decide import HELD, PAUSED
 
 Number = float | str
 
@@ -31,8 +32,24 @@ class MetricView:
 
 
 @dataclass(frozen=True, slots=True)
+class StopView:
+    """Why a rule stopped a trial: `value` of `metric` was compared with `threshold` at `step`."""
+
+    rule: str
+    metric: str
+    value: Number
+    threshold: Number
+    step: int
+    peers: int
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class TrialView:
-    """One trial. `value` is its objective, None while it has none."""
+    """One trial. `value` is its objective, None while it has none; `stop` is there once a stopping
+    rule has decided."""
 
     name: str
     namespace: str
@@ -49,6 +66,7 @@ class TrialView:
     start_time: datetime | None
     completion_time: datetime | None
     released: bool
+    stop: StopView | None = None
 
     @property
     def is_over(self) -> bool:
@@ -58,6 +76,11 @@ class TrialView:
     def is_paused(self) -> bool:
         """Interrupted, and nothing of it runs; its condition is what it was before."""
         return not self.is_over and self.waiting == PAUSED
+
+    @property
+    def is_held(self) -> bool:
+        """Interrupted because parallelTrialCount became smaller."""
+        return not self.is_over and self.waiting == HELD
 
     def json(self) -> dict[str, Any]:
         """The stable machine form of `trials -o json`."""
@@ -73,6 +96,7 @@ class TrialView:
             },
             "reason": self.reason,
             "message": self.message,
+            "earlyStop": None if self.stop is None else self.stop.json(),
             "startTime": _time(self.start_time),
             "completionTime": _time(self.completion_time),
         }
@@ -103,7 +127,8 @@ class BestView:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentView:
-    """One experiment. `waiting` tells why its search does not go on, where that is known."""
+    """One experiment. `waiting` tells why its search does not go on, where that is known;
+    `stopping` that a person has asked for its end. `enqueued` points are there in all."""
 
     name: str
     namespace: str
@@ -123,6 +148,8 @@ class ExperimentView:
     best: BestView | None = None
     start_time: datetime | None = None
     completion_time: datetime | None = None
+    stopping: bool = False
+    enqueued: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -142,11 +169,13 @@ class ExperimentView:
             "message": self.message,
             "waiting": self.waiting,
             "paused": self.paused,
+            "stopping": self.stopping,
             "algorithm": self.algorithm,
             "objective": {"metric": self.metric, "type": str(self.direction), "goal": self.goal},
             "parallel": self.parallel,
             "maxTrials": self.budget,
             "trials": dict(self.counts),
+            "enqueued": self.enqueued,
             "best": None if self.best is None else self.best.json(),
             "startTime": _time(self.start_time),
             "completionTime": _time(self.completion_time),
@@ -164,17 +193,24 @@ class SettingView:
     aliases: tuple[str, ...]
 
 
+class AlgorithmKind(StrEnum):
+    SEARCH = "search"
+    EARLY_STOPPING = "early stopping"
+
+
 @dataclass(frozen=True, slots=True)
 class AlgorithmView:
-    """One algorithm; `problem` says why it cannot be used, "" when it can."""
+    """One algorithm, or early stopping rule; `problem` says why it cannot be used, "" when it
+    can."""
 
     name: str
     version: str = ""
     settings: tuple[SettingView, ...] = ()
     problem: str = ""
+    kind: AlgorithmKind = AlgorithmKind.SEARCH
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "kind": str(self.kind)}
 
 
 def trial_view(trial: Trial) -> TrialView:
@@ -206,6 +242,18 @@ def trial_view(trial: Trial) -> TrialView:
         start_time=status.start_time,
         completion_time=status.completion_time,
         released=bool(status.run and status.run.released),
+        stop=_stop(status.run.stopping) if status.run and status.run.stopping else None,
+    )
+
+
+def _stop(record: StopRecord) -> StopView:
+    return StopView(
+        rule=record.rule,
+        metric=record.metric,
+        value=_n(record.value),
+        threshold=_n(record.threshold),
+        step=record.step,
+        peers=record.peers,
     )
 
 
@@ -226,6 +274,8 @@ def experiment_view(experiment: Experiment, suggestion: Json | None = None) -> E
         message=last.message,
         waiting="" if state.is_terminal or suggestion is None else service_trouble(suggestion),
         paused=annotations.get(names.ANNOTATION_PAUSED) == "true",
+        stopping=annotations.get(names.ANNOTATION_STOPPED) == "true" and not state.is_terminal,
+        enqueued=len(spec.enqueued),
         algorithm=spec.algorithm.algorithm_name if spec.algorithm else "",
         metric=objective.objective_metric_name if objective else "",
         direction=Direction(direction),
@@ -237,6 +287,18 @@ def experiment_view(experiment: Experiment, suggestion: Json | None = None) -> E
         start_time=status.start_time,
         completion_time=status.completion_time,
     )
+
+
+def trial_word(view: TrialView) -> str:
+    """The state in a word; an interruption shows."""
+    return "Paused" if view.is_paused else "Held" if view.is_held else view.state
+
+
+def state_word(view: ExperimentView) -> str:
+    """The state in a word; a pause and a wish for the end show."""
+    if view.is_over:
+        return view.state
+    return "Stopping" if view.stopping else "Paused" if view.paused else view.state
 
 
 def service_trouble(suggestion: Json) -> str:

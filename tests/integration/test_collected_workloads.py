@@ -61,16 +61,11 @@ class World:
                 await asyncio.sleep(0.02)
 
     def tell_target(self, run: TrialRun) -> None:
-        (self.bench.folder / "target").write_text(str(target_of(self.processes, run)))
+        (self.bench.folder / "target").write_text(str(self.processes.metrics_target(run)))
 
     async def latest(self, run: TrialRun) -> dict[str, str]:
         rows = await self.log.rows(run.trial_uid, run.attempt)
         return {s.name: s.latest for s in summarise(rows, ["loss", "accuracy"])}
-
-
-def target_of(processes: ProcessWorkloads, run: TrialRun) -> Path:
-    folder = processes.output_path(run.trial_uid, run.attempt).parent
-    return folder / "metrics" / Path(run.metrics_path or PATH).name
 
 
 @asynccontextmanager

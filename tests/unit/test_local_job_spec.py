@@ -109,6 +109,8 @@ class TestEnvironment:
             "TUNESMITH_TRIAL_UID": "uid-1",
             "TUNESMITH_ATTEMPT": "2",
             "TUNESMITH_METRICS_FILE": "/state/metrics.jsonl",
+            "TUNESMITH_CHECKPOINT_DIR": "/checkpoint",
+            "TUNESMITH_STOP_FILE": "/state/shared/stop",
         }
 
     def test_the_container_may_change_what_is_not_reserved(self) -> None:

@@ -295,6 +295,6 @@ def test_the_file_is_python_3_8_and_imports_only_the_standard_library() -> None:
     assert modules <= sys.stdlib_module_names
 
 
-def test_the_public_surface_is_one_function_and_a_version() -> None:
-    assert helper.__all__ == ["report"]
+def test_the_public_surface_is_three_functions_and_a_version() -> None:
+    assert helper.__all__ == ["checkpoint_dir", "report", "should_stop"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", helper.__version__)

@@ -62,7 +62,7 @@ def test_without_a_best_trial_there_is_a_next_command(client: Client) -> None:
     created(client, name="one")
     with pytest.raises(NotThere) as caught:
         client.best("one")
-    assert caught.value.hint == "tunesmith why one"
+    assert caught.value.hint == "tunesmith trials one or tunesmith why one"
 
 
 def test_faults_of_a_mapping_come_all_at_once(client: Client) -> None:

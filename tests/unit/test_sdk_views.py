@@ -14,11 +14,15 @@ from rich.console import Console
 
 import tunesmith
 from tunesmith.cli import output, run_screen, run_view, tables
-from tunesmith.explain import explain_experiment, explain_trial
+from tunesmith.explain import explain_experiment, explain_trial, no_best
 from tunesmith.home import state_home, submitter_path
 from tunesmith.log_tail import follow_lines
 from tunesmith.views import ExperimentView, TrialView, experiment_view, trial_view
-from tunesmith_api.resources import Trial
+from tunesmith_api import names
+from tunesmith_api.resources import Experiment, Trial
+from tunesmith_controller.trial.decide import HELD, PAUSED
+
+RUNNING = given.conditions("Created", "Running")
 
 
 def an_experiment(**status: Any) -> ExperimentView:
@@ -43,10 +47,13 @@ def test_the_public_names_are_these_and_all_resolve() -> None:
         "ChangedExperiment",
         "Client",
         "InvalidExperiment",
+        "NotPossible",
         "NotThere",
         "StateUnusable",
         "TunesmithError",
+        "checkpoint_dir",
         "report",
+        "should_stop",
     ]
     assert all(getattr(tunesmith, name) is not None for name in tunesmith.__all__)
 
@@ -63,6 +70,7 @@ def test_a_trial_has_stable_keys_for_programs_and_no_nan() -> None:
         "metrics",
         "reason",
         "message",
+        "earlyStop",
         "startTime",
         "completionTime",
     ]
@@ -158,8 +166,8 @@ def test_the_sparkline_rises_as_the_search_improves() -> None:
         (given.trial(0, "Running", attempt=3), "attempt 3"),
     ],
 )
-def test_why_explains_every_state_of_a_trial(tmp_path: Path, trial: Trial, words: str) -> None:
-    found = explain_trial(trial, tmp_path / "none")
+def test_why_explains_every_state_of_a_trial(trial: Trial, words: str) -> None:
+    found = explain_trial(trial)
     assert words in " ".join(found.sentences)
     assert found.commands == (f"tunesmith logs {trial.metadata.name}",)
 
@@ -167,14 +175,14 @@ def test_why_explains_every_state_of_a_trial(tmp_path: Path, trial: Trial, words
 def test_why_shows_the_last_lines_of_a_trial(tmp_path: Path) -> None:
     printed = tmp_path / "output.log"
     printed.write_text("".join(f"line {n}\n" for n in range(20)))
-    found = explain_trial(given.trial(0, "Failed"), printed)
+    found = explain_trial(given.trial(0, "Failed"), follow_lines(printed, None))
     assert found.lines == tuple(f"line {n}" for n in range(15, 20))
 
 
 def test_why_groups_failures_and_names_the_last_trial() -> None:
     trials = [ended(given.trial(n, "Failed"), "exit code 3") for n in range(3)]
     failed = given.experiment(conditions=given.conditions("Created", "Failed"))
-    found = explain_experiment(failed, trials, None, None)
+    found = explain_experiment(failed, trials, None, "")
     said = " ".join(found.sentences)
     assert "3 trials ended Failed" in said and "exit code 3" in said
     assert f"tunesmith why {trials[-1].metadata.name}" in found.commands
@@ -182,9 +190,11 @@ def test_why_groups_failures_and_names_the_last_trial() -> None:
 
 def test_why_says_that_nobody_controls_an_unfinished_experiment() -> None:
     unfinished = given.experiment(conditions=given.conditions("Created", "Running"))
-    said = " ".join(explain_experiment(unfinished, [], None, None).sentences)
+    said = " ".join(explain_experiment(unfinished, [], None, "").sentences)
     assert "No controller is running" in said
-    assert "No controller" not in " ".join(explain_experiment(unfinished, [], None, 123).sentences)
+    assert "No controller" not in " ".join(
+        explain_experiment(unfinished, [], None, "process 123").sentences
+    )
 
 
 def test_why_names_a_service_that_is_not_ready() -> None:
@@ -192,8 +202,106 @@ def test_why_names_a_service_that_is_not_ready() -> None:
     conditions = [*given.conditions("Created"), unready, *given.conditions("Running")]
     suggestion = given.suggestion().json() | {"status": {"conditions": conditions}}
     one = given.experiment(conditions=given.conditions("Created", "Running"))
-    said = " ".join(explain_experiment(one, [], suggestion, 1).sentences)
-    assert "It was killed" in said
+    said = " ".join(explain_experiment(one, [], suggestion, "process 1").sentences)
+    assert "It is held up: it was killed" in said
+
+
+def marked(experiment: Experiment, *annotations: str) -> Experiment:
+    marks = dict.fromkeys(annotations, "true")
+    return experiment.with_(metadata=experiment.metadata.with_(annotations=marks))
+
+
+def said_of(experiment: Experiment, *trials: Trial, controller: str = "process 1") -> str:
+    found = explain_experiment(experiment, trials, None, controller)
+    return " ".join((found.state, *found.sentences, *found.commands))
+
+
+STOP = {
+    "rule": "medianstop",
+    "metric": "loss",
+    "value": "0.75",
+    "threshold": "0.5",
+    "step": 4,
+    "peers": 3,
+}
+
+
+def test_an_early_stop_is_explained_by_its_record() -> None:
+    trial = given.trial(0, "EarlyStopped", stopping=STOP)
+    (said,) = explain_trial(trial).sentences
+    assert said == (
+        "The rule medianstop stopped it at step 4: loss was 0.75, the threshold 0.5 "
+        "(of 3 ended trials)."
+    )
+    assert "1 trial stopped early by medianstop" in said_of(given.experiment(), trial)
+    assert trial_view(trial).json()["earlyStop"] == {**STOP, "value": 0.75, "threshold": 0.5}
+
+
+def test_an_early_stop_without_a_record_keeps_the_words_of_its_condition() -> None:
+    trial = ended(given.trial(0, "EarlyStopped"), "a rule of the service was met")
+    assert explain_trial(trial).sentences == ("a rule of the service was met",)
+
+
+def test_a_trial_held_back_names_the_parallelism_and_how_to_raise_it() -> None:
+    trial = given.trial(0, "Running", waiting=HELD)
+    found = explain_trial(trial, (), given.experiment(parallel=1).json())
+    assert (found.state, "parallelTrialCount is 1" in " ".join(found.sentences)) == ("Held", True)
+    assert "tunesmith extend quick --parallel 2" in found.commands
+    assert "Held back: 1 trial" in said_of(given.experiment(parallel=1), trial)
+
+
+def test_a_paused_experiment_and_its_trials_say_how_to_resume() -> None:
+    paused = marked(given.experiment(conditions=RUNNING), names.ANNOTATION_PAUSED)
+    assert "Paused" in said_of(paused) and "tunesmith resume quick" in said_of(paused)
+    assert "Experiment is running" not in said_of(paused)
+    trial = given.trial(0, "Running", waiting=PAUSED)
+    found = explain_trial(trial, (), paused.json())
+    assert (found.state, found.commands[-1]) == ("Paused", "tunesmith resume quick")
+
+
+def test_a_stop_that_is_asked_for_shows_until_it_is_carried_out() -> None:
+    stopping = marked(given.experiment(conditions=RUNNING), names.ANNOTATION_STOPPED)
+    said = said_of(stopping, controller="")
+    assert "Stopping" in said and "No controller is running" in said
+
+
+@pytest.mark.parametrize(
+    ("reason", "policy", "said"),
+    [
+        ("ExperimentStopped", "LongRunning", "It can go on: tunesmith resume quick"),
+        ("ExperimentMaxTrialsReached", "FromVolume", "It can go on: tunesmith extend quick"),
+        ("ExperimentMaxTrialsReached", "Never", ""),
+        ("ExperimentGoalReached", "LongRunning", ""),
+    ],
+)
+def test_an_end_says_whether_it_can_go_on(reason: str, policy: str, said: str) -> None:
+    count = 4 if reason == "ExperimentMaxTrialsReached" else 2
+    over = [{"type": "Succeeded", "status": "True", "reason": reason, "message": "over"}]
+    one = given.experiment(conditions=over, trialsSucceeded=count)
+    one = one.with_(spec=one.spec.with_(resume_policy=policy))
+    assert ("It can go on" in said_of(one)) == bool(said)
+    assert said in said_of(one)
+
+
+def test_the_last_hint_is_best_only_when_there_is_one() -> None:
+    assert "tunesmith best" not in said_of(given.experiment(conditions=RUNNING))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({}, "it has no trials yet"),
+        ({"trialsRunning": 2}, "no trial has a result yet (2 Running)"),
+        (
+            {"trialsFailed": 3, "conditions": given.conditions("Failed")},
+            "none of its trials gave loss (3 Failed)",
+        ),
+    ],
+)
+def test_no_best_trial_says_why_and_where_to_look(status: dict[str, Any], words: str) -> None:
+    error = no_best(an_experiment(**status))
+    assert words in error.message
+    assert error.hint == "tunesmith trials quick or tunesmith why quick"
 
 
 # ---- where state lives, where programs come from ------------------------------------------------

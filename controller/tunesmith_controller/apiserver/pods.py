@@ -105,7 +105,14 @@ def _container(name: str, phase: str) -> Json:
     is_running = phase == "Running"
     exit_code = 0 if phase == "Succeeded" else 1
     state: Json = {"running": {}} if is_running else {"terminated": {"exitCode": exit_code}}
-    return {"name": name, "ready": is_running, "restartCount": 0, "state": state}
+    return {
+        "name": name,
+        "ready": is_running,
+        "restartCount": 0,
+        "image": "",
+        "imageID": "",
+        "state": state,
+    }
 
 
 def _phase(trial: Json) -> str:

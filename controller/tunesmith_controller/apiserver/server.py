@@ -92,7 +92,8 @@ async def serve_api(plane: LocalPlane, options: ApiOptions) -> None:
 
 def _listen(options: ApiOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sees TCP and turns Nagle's delays off.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((options.host, options.port))
@@ -248,7 +249,7 @@ class _Handler:
             api_version=resource.api_version,
             namespace=target.namespace,
             version="" if version == "0" else version,
-            bookmarks=query.get("allowWatchBookmarks") == "true",
+            bookmarks=_flag(query.get("allowWatchBookmarks")),
             seconds=_seconds(query.get("timeoutSeconds")),
             is_stored=resource.stored,
         )
@@ -268,7 +269,7 @@ class _Handler:
             raise bad_request("tailLines must be a number")
         read = partial(pods.log, self._store, attempt, self._plane.output_path)
         chunks: AsyncIterator[bytes] = read(
-            follow=query.get("follow") == "true", tail=None if tail is None else int(tail)
+            follow=_flag(query.get("follow")), tail=None if tail is None else int(tail)
         )
         return StreamingResponse(chunks, media_type="text/plain; charset=utf-8")
 
@@ -277,7 +278,7 @@ def _verb(request: Request, target: Target) -> str:
     """Kubernetes' word for what is asked. Raises Fault 405."""
     is_one = target.name is not None
     match request.method, is_one:
-        case ("GET" | "HEAD", _) if request.query_params.get("watch") in ("true", "1"):
+        case ("GET" | "HEAD", _) if _flag(request.query_params.get("watch")):
             return "watch"
         case ("GET" | "HEAD", True):
             return "get"
@@ -308,6 +309,11 @@ def _list(target: Target, found: ObjectList) -> Json:
 
 def _shown(target: Target, obj: Json) -> Json:
     return obj if target.resource.namespaced else all_namespaces.labelled(obj)
+
+
+def _flag(text: str | None) -> bool:
+    """As Kubernetes reads it: Python's clients send `True`."""
+    return text in ("1", "t", "T", "true", "TRUE", "True")
 
 
 def _seconds(text: str | None) -> float:

@@ -19,7 +19,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +31,7 @@ from tunesmith_controller.workloads.process_identity import ProcessIdentity
 
 AttemptId = tuple[str, int]  # trial uid, number of the attempt
 TRIAL_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # as a folder's name
+CHECKPOINT = "checkpoint"
 _DELETING = ".deleting-"
 _SUPERVISOR_LOG = "supervisor.log"
 _LOG = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What `launch.json` says: the supervisor reads the first seven, a new controller the rest."""
+    """What `launch.json` says: the supervisor reads the first seven and `restarts`, a new
+    controller the rest. `container`: its name, empty for a process."""
 
     executable: str
     argv: Sequence[str]
@@ -62,10 +64,15 @@ class Launch:
     trial: Key
     cpu_millis: int
     order: int
+    restarts: int = 0
+    container: str = ""
 
     @staticmethod
     def parse(record: dict[str, Any]) -> Launch:
-        known = {field.name: record[field.name] for field in fields(Launch)}
+        # Records of earlier releases lack the last ones.
+        known = {f.name: record.get(f.name, f.default) for f in fields(Launch)}
+        if MISSING in known.values():
+            raise KeyError(next(name for name, value in known.items() if value is MISSING))
         return Launch(**{**known, "trial": Key(**record["trial"])})
 
 
@@ -89,6 +96,7 @@ class Exit:
     ended_at: datetime | None = None
     message: str = ""
     leftovers: int = 0
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,25 @@ class AttemptFolder:
     def work(self) -> Path:
         """The working directory of a program that was given no other."""
         return self.path / "work"
+
+    @property
+    def shared(self) -> Path:
+        """What the program may see of this folder: its own metrics files, the word to stop."""
+        return self.path / "shared"
+
+    @property
+    def stop_word(self) -> Path:
+        """There once the program should stop."""
+        return self.shared / "stop"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The trial's directory, which all of its attempts share."""
+        return self.path.parent / CHECKPOINT
+
+    def target(self, declared: str) -> Path:
+        """Where the attempt's metrics file is that its template calls `declared`."""
+        return self.shared / "metrics" / Path(declared).name
 
     @property
     def is_accepted(self) -> bool:
@@ -182,6 +209,7 @@ class AttemptFolder:
             _instant(record.get("ended_at")),
             record.get("message") or "",
             record.get("leftovers") or 0,
+            record.get("restarts") or 0,
         )
 
     def _read(self, name: str) -> dict[str, Any] | None:
@@ -212,6 +240,9 @@ class AttemptFolder:
         """Forbids the start, or asks the supervisor for the end."""
         self.create()
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+        if self.shared.is_dir():
+            # First: the program can look before the signal comes.
+            os.close(os.open(self.stop_word, flags, 0o644))
         os.close(os.open(self.path / supervisor.STOP, flags, 0o600))
         supervisor.sync_folder(str(self.path))
 

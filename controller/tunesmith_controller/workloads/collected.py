@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 from tunesmith_controller.ports import JobPresent, JobState, Json, Key, TrialRun
@@ -102,12 +101,8 @@ class CollectedWorkloads:
 
     def _metrics_file(self, run: TrialRun) -> MetricsFile:
         return MetricsFile(
-            self._metrics_target(run), run.metrics_format or "TEXT", run.metrics_path
+            self._processes.metrics_target(run), run.metrics_format or "TEXT", run.metrics_path
         )
-
-    def _metrics_target(self, run: TrialRun) -> Path:
-        attempt = self._processes.output_path(run.trial_uid, run.attempt).parent
-        return attempt / "metrics" / Path(run.metrics_path).name
 
 
 class TrialHints:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_controller.ports import Invalid, TrialRun
+from tunesmith_controller.workloads.attempt_folder import AttemptFolder
 from tunesmith_controller.workloads.stragglers import METRICS_VARIABLE
 
 # Who and where one is, languages, certificates, caches of models, libraries and devices. Not
@@ -35,7 +36,12 @@ _INHERITED_PREFIXES = ("LC_", "SSL_CERT_", "CUDA_", "NVIDIA_")
 
 _TRIAL_UID, _ATTEMPT = "TUNESMITH_TRIAL_UID", "TUNESMITH_ATTEMPT"
 _TRIAL_NAME, _KATIB_TRIAL_NAME = "TUNESMITH_TRIAL_NAME", "KATIB_TRIAL_NAME"
-RESERVED = (_TRIAL_UID, _ATTEMPT, _TRIAL_NAME, _KATIB_TRIAL_NAME, METRICS_VARIABLE)
+_CHECKPOINT, _STOP = "TUNESMITH_CHECKPOINT_DIR", "TUNESMITH_STOP_FILE"
+_METRICS_PATH = "TUNESMITH_METRICS_PATH"
+RESERVED = (
+    *(_TRIAL_UID, _ATTEMPT, _TRIAL_NAME, _KATIB_TRIAL_NAME),
+    *(METRICS_VARIABLE, _METRICS_PATH, _CHECKPOINT, _STOP),
+)
 
 _FIELDS: Mapping[str, Callable[[TrialRun, str], str]] = {
     "metadata.name": lambda run, job_name: job_name,
@@ -54,8 +60,14 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def identity(run: TrialRun, metrics: Path) -> dict[str, str]:
-    """What tells a program, and whoever looks for its processes, whose it is."""
+    """What tells a program, and whoever looks for its processes, whose it is, and where its files
+    are. `metrics` is in the attempt's folder."""
+    files = AttemptFolder(metrics.parent)
+    own = {_METRICS_PATH: str(files.target(run.metrics_path))} if run.collector == "File" else {}
     return {
+        **own,
+        _CHECKPOINT: str(files.checkpoint),
+        _STOP: str(files.stop_word),
         _KATIB_TRIAL_NAME: run.trial.name,
         _TRIAL_NAME: run.trial.name,
         _TRIAL_UID: run.trial_uid,

@@ -22,13 +22,15 @@ _UIDS = uuid.UUID("6f0f5a0e-1d0c-5d3c-9b0e-3f6b7b0f6a51")  # ours; drawn once, n
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """How it ended. `exit_code` is None when no program has run."""
+    """How it ended. `exit_code` is None when no program has run; `restarts` are the failures
+    before the last run."""
 
     succeeded: bool
     at: datetime
     reason: str
     message: str
     exit_code: int | None = None
+    restarts: int = 0
 
 
 def job_uid(run: TrialRun) -> str:
@@ -63,10 +65,11 @@ def _status(started: datetime | None, end: JobEnd | None) -> Json:
     status: Json = {} if started is None else {"startTime": _time(started)}
     if end is None:
         return status | {"active": 1}
+    failed = end.restarts + (0 if end.succeeded or started is None else 1)
+    if failed:
+        status |= {"failed": failed}
     if end.succeeded:
         status |= {"succeeded": 1, "completionTime": _time(end.at)}
-    elif started is not None:
-        status |= {"failed": 1}
     return status | {"conditions": [_condition(end)]}
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunesmith_controller.ports import Invalid, Json, TrialRun
-from tunesmith_controller.workloads import environment
+from tunesmith_controller.workloads import containers, environment
+from tunesmith_controller.workloads.attempt_folder import AttemptFolder
+from tunesmith_controller.workloads.redirect import redirection
 from tunesmith_controller.workloads.slots import cpu_millis
 
 FOLDER_ANNOTATION = "tunesmith.dev/folder"
@@ -28,11 +30,17 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a plan depends on beside the Job: the controller's environment, the attempt's files."""
+    """What a plan depends on beside the Job: the controller's environment, the attempt's files,
+    and what runs it ("process", or a container runtime)."""
 
     environ: Mapping[str, str]
     metrics: Path
     work: Path
+    runtime: str = "process"
+
+    @property
+    def files(self) -> AttemptFolder:
+        return AttemptFolder(self.metrics.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Plan:
     deadline_seconds: int | None
     image: str
     wants_gpu: bool
+    restarts: int = 0
+    container: str = ""
 
 
 def plan(run: TrialRun, around: Surroundings) -> Plan:
@@ -61,24 +71,94 @@ def plan(run: TrialRun, around: Surroundings) -> Plan:
     container, where = _primary(run, pod)
     _check_emulable(run.spec, pod, container, where)
     identity = environment.identity(run, around.metrics)
-    declared = environment.declared(
+    declared: Mapping[str, str] = environment.declared(
         run, _sequence(container.get("env"), f"{where}.env"), where, identity
     )
-    env = _environment(run, around, declared, identity)
-    argv = _argv(container, where, {**declared, **identity})
-    cwd = _folder(run, container, where, around)
+    if around.runtime == "process":
+        declared = _with_own_file(run, around, declared)
+    started = _process if around.runtime == "process" else _contained
+    executable, argv, env, cwd = started(run, around, container, where, declared, identity)
     limits = _limits(container, where)
     return Plan(
-        executable=_executable(argv[0], cwd, env["PATH"], where),
+        executable=executable,
         argv=argv,
         env=_passable(env, where),
         cwd=cwd,
+        restarts=_restarts(run.spec, pod),
+        container=""
+        if around.runtime == "process"
+        else containers.container_name(run.trial_uid, run.attempt),
         cpu_millis=_cpus(limits, where),
         grace_seconds=_grace(pod),
         deadline_seconds=_deadline(run.spec, pod),
         image=str(container.get("image") or ""),
         wants_gpu=any("gpu" in name for name in limits),
     )
+
+
+_Start = tuple[str, tuple[str, ...], dict[str, str], str]
+"""Executable, argv, environment, folder."""
+
+
+def _process(  # noqa: PLR0917 - what is known of the container
+    run: TrialRun,
+    around: Surroundings,
+    container: Json,
+    where: str,
+    declared: Mapping[str, str],
+    identity: Mapping[str, str],
+) -> _Start:
+    env = _environment(run, around, declared, identity)
+    argv = _argv(container, where, {**declared, **identity})
+    if run.collector == "File":
+        argv = tuple(map(_own_file(run, around), argv))
+    cwd = _folder(run, container, where, around)
+    return _executable(argv[0], cwd, env["PATH"], where), argv, env, cwd
+
+
+def _contained(  # noqa: PLR0917 - what is known of the container
+    run: TrialRun,
+    around: Surroundings,
+    container: Json,
+    where: str,
+    declared: Mapping[str, str],
+    identity: Mapping[str, str],
+) -> _Start:
+    """The client of a container runtime, which runs the container."""
+    values = {"PYTHONUNBUFFERED": "1", **declared, **identity}
+    words = {name: _words(container, name, where, values) for name in ("command", "args")}
+    wanted = containers.Container(
+        image=str(container.get("image") or ""),
+        command=words["command"],
+        args=words["args"],
+        values=values,
+        working_dir=str(container.get("workingDir") or ""),
+        pull_policy=str(container.get("imagePullPolicy") or ""),
+    )
+    own = environment.inherited(around.environ) | containers.client_environment(around.environ)
+    path = around.environ.get("PATH") or _DEFAULT_PATH
+    executable = shutil.which(around.runtime, path=path)
+    if executable is None:
+        raise Invalid(
+            f"{around.runtime} is not on the PATH of the controller ({path}); install it, or run "
+            "without --runtime"
+        )
+    argv = containers.client_argv(around.runtime, run, wanted, around.files)
+    client = {**values, **own, "PATH": path}
+    return executable, tuple(argv), client, str(around.files.path)
+
+
+def _own_file(run: TrialRun, around: Surroundings) -> Callable[[str], str]:
+    return redirection(run.metrics_path, str(around.files.target(run.metrics_path)))
+
+
+def _with_own_file(
+    run: TrialRun, around: Surroundings, declared: Mapping[str, str]
+) -> Mapping[str, str]:
+    if run.collector != "File":
+        return declared
+    own = _own_file(run, around)
+    return {name: own(value) for name, value in declared.items()}
 
 
 # ---- what can be run at all ---------------------------------------------------------------------
@@ -140,19 +220,24 @@ def _above_one(count: object) -> bool:
 # ---- command, environment, folder ---------------------------------------------------------------
 
 
+def _words(container: Json, name: str, where: str, values: Mapping[str, str]) -> tuple[str, ...]:
+    """`command` or `args`, with `$(NAME)` expanded."""
+    texts = _texts(container.get(name), f"{where}.{name}")
+    words = tuple(environment.expand(text, values) for text in texts)
+    for word in words:
+        _check_passable(word, f"{where}: the argument {word[:80]!r}")
+    return words
+
+
 def _argv(container: Json, where: str, values: Mapping[str, str]) -> tuple[str, ...]:
-    command = _texts(container.get("command"), f"{where}.command")
+    command = _words(container, "command", where, values)
     if not command:
         image = container.get("image") or "its image"
         raise Invalid(
             f"{where} has no command: it would run what {image} says, and process mode pulls no "
-            f"images; write the command there, or use the cluster mode"
+            f"images; write the command there, use --runtime podman, or the cluster mode"
         )
-    words = command + _texts(container.get("args"), f"{where}.args")
-    argv = tuple(environment.expand(word, values) for word in words)
-    for word in argv:
-        _check_passable(word, f"{where}: the argument {word[:80]!r}")
-    return argv
+    return command + _words(container, "args", where, values)
 
 
 def _environment(
@@ -239,6 +324,21 @@ def _cpus(limits: Mapping[str, Any], where: str) -> int:
 def _grace(pod: Json) -> float | None:
     seconds = pod.get("terminationGracePeriodSeconds")
     return float(seconds) if isinstance(seconds, int) and seconds >= 0 else None
+
+
+def _restarts(spec: Json, pod: Json) -> int:
+    """How often a program that fails is started again. Kubernetes' own default of 6 is for pods
+    that fail with their machine; here a program that fails says so at once."""
+    policy, limit = pod.get("restartPolicy"), _at(spec, "spec", "backoffLimit")
+    if policy not in (None, "", "Never", "OnFailure"):
+        raise Invalid(f"{_POD}.restartPolicy is {policy!r}; a Job has Never or OnFailure")
+    if limit is None:
+        return 0
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+        raise Invalid(
+            f"trialSpec.spec.backoffLimit is {limit!r}; it must be a whole number, at least 0"
+        )
+    return limit
 
 
 def _deadline(spec: Json, pod: Json) -> int | None:

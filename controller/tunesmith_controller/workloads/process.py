@@ -32,11 +32,12 @@ from tunesmith_controller.ports import (
     TrialRun,
     Unavailable,
 )
-from tunesmith_controller.workloads import environment, supervisor
+from tunesmith_controller.workloads import checkpoints, containers, environment, supervisor
 from tunesmith_controller.workloads.attempt_folder import (
     TRIAL_UID,
     AttemptFolder,
     AttemptId,
+    Ending,
     Exit,
     Launch,
     attempts,
@@ -63,12 +64,14 @@ class ProcessSettings:
     grace: between SIGTERM and SIGKILL, unless the pod says terminationGracePeriodSeconds.
     leftover: the same for what a program leaves running when it has ended by itself.
     poll: between two looks at the folders of unfinished attempts, while `changed` is iterated.
+    runtime: what runs a trial: "process", or "podman" or "docker" for its image.
     """
 
     cpus: float | None = None
     grace: float = 30.0
     leftover: float = 3.0
     poll: float = 0.2
+    runtime: str = "process"
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ class ProcessWorkloads:
             await self._adopt_all()
             folder = self._folder(run.trial_uid, run.attempt)
             if not (folder.is_accepted or folder.is_stopped or folder.is_over):
-                self._accept(run, folder)
+                await self._accept(run, folder)
         return await self.observe(run)
 
     async def observe(self, run: TrialRun) -> JobState:
@@ -143,7 +146,8 @@ class ProcessWorkloads:
             ended = await self._end_of(folder)
             if ended is not None:
                 self._forget((run.trial_uid, run.attempt))
-                return ended_state(run, ended)
+                contained = folder.is_accepted and bool(folder.launch().container)
+                return ended_state(run, ended, contained=contained)
             self._track((run.trial_uid, run.attempt), folder)
             self._start_admitted()
             started = folder.started()
@@ -165,8 +169,10 @@ class ProcessWorkloads:
     async def release(self, run: TrialRun) -> None:
         """Output stays readable until `remove`."""
         with _disk(run):
-            if self._folder(run.trial_uid, run.attempt).is_over:
+            folder = self._folder(run.trial_uid, run.attempt)
+            if folder.is_over:
                 self._forget((run.trial_uid, run.attempt))
+                await self._remove_container(folder)
 
     async def remove(self, trial_uid: str) -> None:
         """Deletes everything of a trial; nothing when there is nothing.
@@ -203,6 +209,14 @@ class ProcessWorkloads:
         """What the attempt printed; the file is there once it has started."""
         return self._folder(trial_uid, attempt).output
 
+    def metrics_target(self, run: TrialRun) -> Path:
+        """Where the File collector reads what an attempt wrote to its declared path."""
+        return self._folder(run.trial_uid, run.attempt).target(run.metrics_path)
+
+    def checkpoint_path(self, trial_uid: str) -> Path:
+        """The trial's own directory, there once its first attempt has been accepted."""
+        return self._folder(trial_uid, 0).checkpoint
+
     def metrics_path(self, trial_uid: str, attempt: int) -> Path:
         """What the attempt is told to report to; the file is there once it has reported."""
         return self._folder(trial_uid, attempt).metrics
@@ -214,11 +228,15 @@ class ProcessWorkloads:
             raise Invalid(f"{trial_uid!r} and {attempt} do not name an attempt of a trial")
         return AttemptFolder(self._root / trial_uid / str(attempt))
 
-    def _accept(self, run: TrialRun, folder: AttemptFolder) -> None:
-        made = plan(run, Surroundings(self._environ, folder.metrics, folder.work))
+    async def _accept(self, run: TrialRun, folder: AttemptFolder) -> None:
+        runtime = self._settings.runtime
+        made = plan(run, Surroundings(self._environ, folder.metrics, folder.work, runtime))
         self._say_differences(made)
         self._order += 1
         folder.create()
+        await asyncio.to_thread(self._make_files, run, folder)
+        if made.container:
+            containers.prepare(folder)
         if made.cwd == str(folder.work):
             folder.work.mkdir(mode=0o700, exist_ok=True)
         grace = made.grace_seconds
@@ -234,11 +252,35 @@ class ProcessWorkloads:
                 trial=run.trial,
                 cpu_millis=made.cpu_millis,
                 order=self._order,
+                restarts=made.restarts,
+                container=made.container,
             )
         )
 
+    def _make_files(self, run: TrialRun, folder: AttemptFolder) -> None:
+        """What the program finds: its checkpoint directory, a place for its metrics files."""
+        parent = self._folder(run.parent_uid, 0).checkpoint if run.parent_uid else None
+        if not checkpoints.provide(folder.checkpoint, parent):
+            self._say_once(
+                f"trial {run.trial.name} begins without a checkpoint: its parent has left none"
+            )
+        for path in (folder.shared, folder.shared / "metrics"):
+            path.mkdir(mode=0o700, exist_ok=True)
+
+    async def _remove_container(self, folder: AttemptFolder) -> None:
+        """What a container whose client was killed has left; usually nothing."""
+        name = folder.launch().container if folder.is_accepted else ""
+        ended = folder.exit()
+        if name and (ended is None or ended.ending is not Ending.EXITED):
+            await asyncio.to_thread(containers.remove, self._settings.runtime, name, self._environ)
+
     def _say_differences(self, made: Plan) -> None:
-        if made.image:
+        if made.container:
+            self._say_once(
+                "CPU and memory limits decide how many trials run at once; they are not imposed "
+                "on their containers"
+            )
+        elif made.image:
             self._say_once(
                 f"images are not pulled in process mode: the command of image {made.image} runs "
                 f"with the programs of this machine"

@@ -17,7 +17,8 @@ Files of the attempt's folder, each written whole or not at all:
 
 Exactly one start: the program is forked first and waits on a pipe; only after `supervisor.json` is
 on disk does it get the word to run. A crash before the record has run nothing, so another
-supervisor may start; after the record none ever does.
+supervisor may start; after the record none ever does. A program that fails is started again, by the
+same supervisor, as often as `launch.json` allows.
 """
 
 from __future__ import annotations
@@ -332,6 +333,7 @@ class Primary:
             _, self._status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(self._status)
         error = os.read(self._words, 4096).decode("utf-8", "replace")
+        os.close(self._words)
         return (None, -code, error) if code < 0 else (code, None, error)
 
 
@@ -390,10 +392,16 @@ def _reset_signals() -> None:
 # ---- ending -------------------------------------------------------------------------------------
 
 
-def end_of_program(primary: Primary, folder: str, launch: dict[str, Any], wakeups: Wakeups) -> str:
-    """Waits for the program, or ends it when asked to or when its time is up; says which."""
+def deadline_of(launch: dict[str, Any]) -> float:
+    """When, on the monotonic clock, an attempt that starts now has used its time."""
     allowed = launch["deadline_seconds"]
-    deadline = float("inf") if allowed is None else time.monotonic() + allowed
+    return float("inf") if allowed is None else time.monotonic() + float(allowed)
+
+
+def end_of_program(
+    primary: Primary, folder: str, launch: dict[str, Any], deadline: float, wakeups: Wakeups
+) -> str:
+    """Waits for the program, or ends it when asked to or when its time is up; says which."""
     while not primary.has_ended():
         if _exists(folder, STOP) or wakeups.terminated:
             end_program(primary, launch["grace_seconds"], wakeups)
@@ -404,6 +412,16 @@ def end_of_program(primary: Primary, folder: str, launch: dict[str, Any], wakeup
             return DEADLINE_EXCEEDED
         wakeups.wait(min(POLL_SECONDS, left))
     return EXITED
+
+
+def end_of_pause(folder: str, seconds: float, deadline: float, wakeups: Wakeups) -> str:
+    """Waits before a restart; EXITED when it may come, else why it may not."""
+    until = min(time.monotonic() + seconds, deadline)
+    while (left := until - time.monotonic()) > 0:
+        if _exists(folder, STOP) or wakeups.terminated:
+            return STOPPED if _exists(folder, STOP) else INTERRUPTED
+        wakeups.wait(min(POLL_SECONDS, left))
+    return DEADLINE_EXCEEDED if time.monotonic() >= deadline else EXITED
 
 
 def end_program(primary: Primary, grace: float, wakeups: Wakeups) -> None:
@@ -488,10 +506,23 @@ def supervise(folder: str, wakeups: Wakeups) -> None:
         _write_exit(folder, {"reason": STOPPED_BEFORE_START, "ended_at": _now()})
         return
     primary.go()
-    reason = end_of_program(primary, folder, launch, wakeups)
-    ended = _now()
-    leftovers = end_leftovers(primary, launch["leftover_seconds"], wakeups)
-    code, number, error = primary.outcome()
+    deadline, restarts, leftovers = deadline_of(launch), 0, 0
+    while True:
+        reason = end_of_program(primary, folder, launch, deadline, wakeups)
+        ended = _now()
+        leftovers += end_leftovers(primary, launch["leftover_seconds"], wakeups)
+        code, number, error = primary.outcome()
+        has_failed = reason == EXITED and not error and code != 0
+        if not has_failed or leftovers or restarts >= launch.get("restarts", 0):
+            break
+        reason = end_of_pause(folder, restart_delay(restarts), deadline, wakeups)
+        if reason != EXITED:
+            break
+        restarts += 1
+        primary = Primary(folder, launch)
+        # Who runs now, before it runs; the attempt has begun long ago.
+        write_durably(os.path.join(folder, SUPERVISOR), _identities(primary, started))
+        primary.go()
     _write_exit(
         folder,
         {
@@ -502,8 +533,14 @@ def supervise(folder: str, wakeups: Wakeups) -> None:
             "started_at": started,
             "ended_at": ended,
             "leftovers": leftovers,
+            "restarts": restarts,
         },
     )
+
+
+def restart_delay(restarts: int) -> float:
+    """Seconds before the next restart: 1, 2, 4 ... at most 60, as Kubernetes doubles its own."""
+    return float(min(2**restarts, 60))
 
 
 def _identities(primary: Primary, started: str) -> dict[str, Any]:

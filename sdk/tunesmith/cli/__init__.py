@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 
 def main() -> None:
@@ -16,7 +18,10 @@ def main() -> None:
     from tunesmith.errors import TunesmithError  # noqa: PLC0415
 
     try:
-        app(prog_name="tunesmith")
+        try:
+            app(prog_name="tunesmith")
+        finally:
+            sys.stdout.flush()
     except TunesmithError as error:
         from tunesmith.cli.output import print_error  # noqa: PLC0415
 
@@ -24,13 +29,18 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader went away (`| head`): quiet, and no second error when stdout is flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except Exception as error:  # noqa: BLE001 - the last handler: a defect of ours, said as one
+        if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.EIO):
+            _nobody_reads()
         _defect(error)
         sys.exit(70)
+
+
+def _nobody_reads() -> NoReturn:
+    """The reader of our output went away (`| head`, a closed terminal): quiet, and no second error
+    when stdout is flushed at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def _defect(error: Exception) -> None:
@@ -38,18 +48,17 @@ def _defect(error: Exception) -> None:
     if os.environ.get("TUNESMITH_DEBUG"):
         traceback.print_exception(error)
         return
-    from tunesmith.home import state_home  # noqa: PLC0415
-
     print(f"error: a defect in tunesmith: {type(error).__name__}: {error}", file=sys.stderr)
-    path = _write_traceback(state_home() / "logs", error)
+    path = _write_traceback(error)
     where = f"the details are in {path}" if path else "run it again with --debug to see the details"
     print(f"hint: {where}; please report them", file=sys.stderr)
 
 
-def _write_traceback(folder: Path, error: Exception) -> Path | None:
-    path = folder / f"defect-{os.getpid()}.txt"
+def _write_traceback(error: Exception) -> Path | None:
+    from tunesmith.home import logs_folder  # noqa: PLC0415
+
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path = logs_folder() / f"defect-{os.getpid()}.txt"
         path.write_text("".join(traceback.format_exception(error)))
     except OSError:
         return None

@@ -3,25 +3,48 @@
 
 from __future__ import annotations
 
-
-def complete_experiment(incomplete: str) -> list[str]:
-    return _names(incomplete, trials=False)
+import typer
 
 
-def complete_name(incomplete: str) -> list[str]:
-    return _names(incomplete, trials=True)
+def complete_experiment(context: typer.Context, incomplete: str) -> list[str]:
+    return _names(context, incomplete, trials=False)
 
 
-def _names(incomplete: str, *, trials: bool) -> list[str]:
-    from tunesmith.client import Client  # noqa: PLC0415
-    from tunesmith.errors import TunesmithError  # noqa: PLC0415
+def complete_name(context: typer.Context, incomplete: str) -> list[str]:
+    return _names(context, incomplete, trials=True)
 
+
+def complete_assignment(context: typer.Context, incomplete: str) -> list[str]:
+    """`NAME=` for the parameters of the experiment typed before that have no value yet."""
+    typed = context.params.get("experiment")
+    given = {value.partition("=")[0] for value in context.params.get("values") or ()}
     try:
-        client = Client()
-        if not client.home.exists():
-            return []
-        found = client.names(trials=trials)
-    except TunesmithError:
-        # A shell that completes must not print errors; the command itself will.
-        return []
+        from tunesmith.client import Client  # noqa: PLC0415
+
+        client = Client(namespace=context.params.get("namespace"))
+        found = client.parameters(str(typed)) if typed and client.home.exists() else []
+    except Exception:  # noqa: BLE001 - while a shell completes, nobody can read an error
+        found = []
+    return [f"{name}=" for name in found if name not in given and name.startswith(incomplete)]
+
+
+def complete_algorithm(incomplete: str) -> list[str]:
+    try:
+        from tunesmith.client import Client  # noqa: PLC0415
+
+        found = [view.name for view in Client().algorithms()]
+    except Exception:  # noqa: BLE001 - while a shell completes, nobody can read an error
+        found = []
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def _names(context: typer.Context, incomplete: str, *, trials: bool) -> list[str]:
+    """Names in the namespace that was typed before."""
+    try:
+        from tunesmith.client import Client  # noqa: PLC0415
+
+        client = Client(namespace=context.params.get("namespace"))
+        found = client.names(trials=trials) if client.home.exists() else []
+    except Exception:  # noqa: BLE001 - while a shell completes, nobody can read an error
+        found = []
     return [name for name in found if name.startswith(incomplete)]

@@ -26,3 +26,11 @@ class BestFormat(StrEnum):
 
 
 MACHINE_FORMS = ("json", "yaml")
+
+
+class Runtime(StrEnum):
+    """What runs the containers of a trial on one machine."""
+
+    PROCESS = "process"
+    PODMAN = "podman"
+    DOCKER = "docker"

@@ -18,10 +18,17 @@ from rich.padding import Padding
 from rich.text import Text
 
 from tunesmith.cli.forms import BestFormat, Format
-from tunesmith.cli.tables import counts_of, elapsed, number, state_of, state_text
+from tunesmith.cli.tables import Column, column, counts_of, elapsed, lines, number, state_text
 from tunesmith.errors import ChangedExperiment, Fault, InvalidExperiment, TunesmithError, counted
 from tunesmith.explain import Explanation
-from tunesmith.views import AlgorithmView, BestView, ExperimentView, SettingView
+from tunesmith.views import (
+    AlgorithmKind,
+    AlgorithmView,
+    BestView,
+    ExperimentView,
+    SettingView,
+    state_word,
+)
 
 _LABEL = 12
 """Characters of the labels on the left of what `show` prints."""
@@ -102,10 +109,11 @@ def experiment_lines(view: ExperimentView) -> list[str]:
     """What `show` says of an experiment, and `run` at its end."""
     by_state = ", ".join(f"{count} {state}" for state, count in counts_of(view).items())
     goal = "" if view.goal is None else f", goal {view.goal:g}"
-    said = f"{view.reason}: {view.message}" if view.reason else ""
+    word = state_word(view)
+    said = f"{view.reason}: {view.message}" if view.reason and word == view.state else ""
     lines = [
         *labelled("experiment", f"{view.namespace}/{view.name}"),
-        *labelled("state", f"{state_of(view)}  {said}".rstrip()),
+        *labelled("state", f"{word}  {said}".rstrip()),
         *(labelled("waiting", view.waiting) if view.waiting and not view.paused else ()),
         *labelled("algorithm", f"{view.algorithm}, {view.parallel} in parallel"),
         *labelled("objective", f"{view.direction} {view.metric}{goal}"),
@@ -178,27 +186,57 @@ def print_explanation(found: Explanation) -> None:
 
 
 def print_algorithms(found: Sequence[AlgorithmView]) -> None:
-    """A line each: the name and the names of its settings."""
+    """A section a kind; a line each: the name and the names of its settings."""
     out = console()
-    for view in found:
-        names = ", ".join(setting.name for setting in view.settings)
-        said = view.problem or (f"settings: {names}" if names else "no settings")
-        print_whole(out, Text.assemble((f"{view.name:<{_LABEL}}", "bold"), said))
+    for kind in AlgorithmKind:
+        views = [view for view in found if view.kind is kind]
+        if not views:
+            continue
+        print_whole(out, Text(_SECTIONS[kind], "bold"))
+        for view in views:
+            settings = ", ".join(setting.name for setting in view.settings)
+            said = view.problem or (f"settings: {settings}" if settings else "no settings")
+            print_whole(out, Text(f"  {view.name:<18}{said}"))
     print_next(out, [f"tunesmith algorithms {found[0].name}"] if found else [])
 
 
 def print_algorithm(view: AlgorithmView) -> None:
-    """Its settings as they are written in an experiment."""
+    """Its settings, and how they are written in an experiment."""
     out = console()
-    version = f"version {view.version}, {counted(len(view.settings), 'setting')}"
-    print_whole(out, Text.assemble((view.name, "bold"), f"  {view.problem or version}"))
+    version = f"version {view.version}, " if view.version else ""
+    said = view.problem or f"{view.kind}, {version}{counted(len(view.settings), 'setting')}"
+    print_whole(out, Text.assemble((view.name, "bold"), f"  {said}"))
+    if view.settings:
+        out.print()
+        print_whole(out, lines(_settings_table(view.settings)))
     for setting in view.settings:
-        print_whole(out, Text.assemble("  ", (setting.name, "bold"), f"  {_allowed(setting)}"))
-        for line in textwrap.wrap(setting.help, min(out.width, 100) - 6):
-            print_whole(out, Text("      " + line))
+        print_whole(out, Text.assemble("\n", (setting.name, "bold")))
+        also = f" Also written {', '.join(setting.aliases)}." if setting.aliases else ""
+        for line in textwrap.wrap(f"{setting.help}{also}", min(out.width, 100) - 2):
+            print_whole(out, Text("  " + line))
+    print_whole(out, Text(f"\nIn an experiment:\n{_snippet(view)}"))
 
 
-def _allowed(setting: SettingView) -> str:
-    default = f", default {setting.default}" if setting.default else ""
-    also = f" (also written {', '.join(setting.aliases)})" if setting.aliases else ""
-    return f"{setting.allowed}{default}{also}"
+def _settings_table(settings: Sequence[SettingView]) -> list[Column]:
+    return [
+        column("SETTING", [setting.name for setting in settings]),
+        column("ALLOWED", [setting.allowed for setting in settings]),
+        column("DEFAULT", [setting.default or "-" for setting in settings]),
+    ]
+
+
+def _snippet(view: AlgorithmView) -> str:
+    """YAML to paste below `spec:`."""
+    body = f"    algorithmName: {view.name}"
+    example = next((setting for setting in view.settings if setting.default), None)
+    if example is not None:
+        value = f"{{name: {example.name}, value: {json.dumps(example.default)}}}"
+        body += f"\n    algorithmSettings: [{value}]"
+    return f"  {_FIELDS[view.kind]}:\n{body}"
+
+
+_SECTIONS = {
+    AlgorithmKind.SEARCH: "algorithms",
+    AlgorithmKind.EARLY_STOPPING: "early stopping",
+}
+_FIELDS = {AlgorithmKind.SEARCH: "algorithm", AlgorithmKind.EARLY_STOPPING: "earlyStopping"}

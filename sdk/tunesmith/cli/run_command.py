@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`tunesmith run`: the view around the client's run, and what an interrupt means."""
+"""`tunesmith run` and `watch`: the view around the client's call, and what an interrupt means."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from rich.text import Text
 
 from tunesmith.cli.output import console, experiment_lines, print_next, print_sentence, print_whole
 from tunesmith.cli.run_view import LiveView, RunView, run_view
+from tunesmith.cli.signals import EndSignals, handle_signals
 from tunesmith.client import Client
 from tunesmith.errors import counted
-from tunesmith.following import Interrupt, RunResult, Wish
+from tunesmith.follower import Interrupt, Wish
+from tunesmith.following import RunResult
 from tunesmith.home import next_command
+from tunesmith.views import ExperimentView
 
 _PROMPT = "[s]top the trials, [l]eave them running, or [c]ontinue? "
 _WISHES = {"s": Wish.STOP, "l": Wish.LEAVE, "c": Wish.NONE}
@@ -50,8 +53,7 @@ class SignalledInterrupt(Interrupt):
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         super().attach(loop)
         self._events = loop
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signalled, number)
+        handle_signals(loop, self._signalled)
 
     def _signalled(self, number: int) -> None:
         if self.wish is Wish.STOP:
@@ -98,11 +100,30 @@ class SignalledInterrupt(Interrupt):
         self.set(wish)
 
 
+def watch_experiment(client: Client, experiment: str) -> int:
+    """Shows how it goes on until its end; the exit status."""
+    interrupt = EndSignals()
+    with run_view() as view:
+        result = client.watch(
+            experiment, on_update=view.update, notice=view.notice, interrupt=interrupt
+        )
+    shown = result.experiment
+    if shown.is_over:
+        return _say_ended(shown)
+    print_sentence(console(), Text(f"experiment {shown.name} goes on without being watched"))
+    return 128 + (interrupt.signal or signal.SIGINT)
+
+
 def _conclude(result: RunResult, signalled: int, file: Path) -> int:
-    view, out = result.experiment, console()
-    if not view.is_over:
-        _say_unfinished(out, result, file)
+    if not result.experiment.is_over:
+        _say_unfinished(console(), result, file)
         return 128 + (signalled or signal.SIGINT)
+    return _say_ended(result.experiment)
+
+
+def _say_ended(view: ExperimentView) -> int:
+    """The result and what may come next; the exit status."""
+    out = console()
     out.print()
     for line in experiment_lines(view):
         print_whole(out, Text(line))

@@ -19,11 +19,10 @@ from tunesmith.cli.tables import (
     duration,
     elapsed,
     number,
-    state_of,
     state_text,
     trials_table,
 )
-from tunesmith.views import ExperimentView, TrialView
+from tunesmith.views import ExperimentView, TrialView, state_word
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _ROWS = 20
@@ -64,7 +63,7 @@ def _header(experiment: ExperimentView, trials: Sequence[TrialView]) -> Text:
     return Text.assemble(
         (experiment.name, "bold"),
         f"  {experiment.algorithm}  ",
-        state_text(state_of(experiment)),
+        state_text(state_word(experiment)),
         f"  {elapsed(experiment.start_time, experiment.completion_time)}",
         "" if left is None else f", about {duration(left)} left",
         "  best ",

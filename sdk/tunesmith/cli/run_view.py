@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -37,7 +38,9 @@ class RunView(Protocol):
 def run_view() -> RunView:
     """The view that fits stdout."""
     out = console()
-    return LiveView(out) if out.is_terminal and not out.is_dumb_terminal else LineView()
+    # Log lines on stderr (--debug) would tear a live screen apart.
+    live = out.is_terminal and not out.is_dumb_terminal and "TUNESMITH_DEBUG" not in os.environ
+    return LiveView(out) if live else LineView()
 
 
 class LineView:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from rich.cells import cell_len
 from rich.text import Text
 
-from tunesmith.views import ExperimentView, Number, TrialView
+from tunesmith.views import ExperimentView, Number, TrialView, state_word, trial_word
 
 COLOURS: Mapping[str, str] = {
     "Succeeded": "green",
@@ -21,6 +21,9 @@ COLOURS: Mapping[str, str] = {
     "EarlyStopped": "magenta",
     "Killed": "magenta",
     "Paused": "yellow",
+    "Held": "yellow",
+    "Stopping": "magenta",
+    "Restarting": "cyan",
 }
 _GAP = "  "
 _CUTS = (24, 12)
@@ -142,11 +145,6 @@ def state_text(state: str) -> Text:
     return Text(state, COLOURS.get(state, ""))
 
 
-def state_of(view: ExperimentView) -> str:
-    """The state in a word; a pause shows."""
-    return "Paused" if view.paused and not view.is_over else view.state
-
-
 def counts_of(view: ExperimentView) -> Mapping[str, int]:
     """Trials by state; those that a pause interrupts are not told as running."""
     if view.is_over or not view.paused:
@@ -163,17 +161,13 @@ def trials_table(
     """Name, state, time, objective, parameters; wide adds metrics, attempts and messages."""
     columns = [
         column("TRIAL", [trial.name for trial in trials]),
-        Column("STATE", [state_text(_trial_state(trial)) for trial in trials]),
+        Column("STATE", [state_text(trial_word(trial)) for trial in trials]),
         column("TIME", [elapsed(t.start_time, t.completion_time) for t in trials], right=True),
         column(metric or "OBJECTIVE", [number(trial.value) for trial in trials], right=True),
         *_parameter_columns(trials),
         *(_wide_columns(trials, metric) if wide else ()),
     ]
     return lines(fitted(columns, None if wide else width))
-
-
-def _trial_state(trial: TrialView) -> str:
-    return "Paused" if trial.is_paused else trial.state
 
 
 def _parameter_columns(trials: Sequence[TrialView]) -> list[Column]:
@@ -201,19 +195,26 @@ def _wide_columns(trials: Sequence[TrialView], metric: str) -> list[Column]:
     ]
 
 
-def experiments_table(experiments: Sequence[ExperimentView], width: int | None = None) -> Text:
+def experiments_table(
+    experiments: Sequence[ExperimentView], width: int | None = None, *, namespaces: bool = True
+) -> Text:
     """Experiments; AGE would mislead, so TIME is how long each took or has been going."""
     found = experiments
     columns = [
-        column("NAMESPACE", [view.namespace for view in found]),
+        *([column("NAMESPACE", [view.namespace for view in found])] if namespaces else ()),
         column("EXPERIMENT", [view.name for view in found]),
-        Column("STATE", [state_text(state_of(view)) for view in found]),
+        Column("STATE", [state_text(state_word(view)) for view in found]),
         column("DONE", [f"{view.ended}/{view.budget or '-'}" for view in found], right=True),
+        column("RUNNING", [str(_running(view) or "") for view in found], right=True),
         column("TIME", [elapsed(v.start_time, v.completion_time) for v in found], right=True),
         column("ALGORITHM", [view.algorithm for view in found], firm=False),
         column("BEST", [_best(view) for view in found], firm=False),
     ]
     return lines(fitted(columns, width))
+
+
+def _running(view: ExperimentView) -> int:
+    return counts_of(view).get("Running", 0)
 
 
 def _best(view: ExperimentView) -> str:

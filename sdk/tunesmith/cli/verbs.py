@@ -10,20 +10,18 @@ import sys
 from pathlib import Path
 
 from tunesmith.cli import output, tables
-from tunesmith.cli.forms import MACHINE_FORMS, BestFormat, Format
-from tunesmith.cli.run_command import run_experiment
+from tunesmith.cli.forms import MACHINE_FORMS, BestFormat, Format, Runtime
+from tunesmith.cli.run_command import run_experiment, watch_experiment
 from tunesmith.cli.run_screen import best_trials
 from tunesmith.client import Client
-from tunesmith.home import next_command, state_home
+from tunesmith.home import logs_folder, next_command
 
 
 def log_to_file() -> None:
     """The controller's log: 10 MB, three older ones kept."""
-    folder = state_home() / "logs"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handler = logging.handlers.RotatingFileHandler(
-            folder / "controller.log", maxBytes=10_000_000, backupCount=3
+            logs_folder() / "controller.log", maxBytes=10_000_000, backupCount=3
         )
     except OSError:
         # The state directory is unusable; the command itself says so with its cause.
@@ -34,10 +32,36 @@ def log_to_file() -> None:
     root.setLevel(min(root.level or logging.WARNING, logging.INFO))
 
 
-def run(file: Path, namespace: str | None, *, fresh: bool, cpus: float | None) -> int:
+def run(
+    file: Path, namespace: str | None, *, fresh: bool, cpus: float | None, runtime: Runtime
+) -> int:
     """The exit status."""
     log_to_file()
-    return run_experiment(Client(namespace=namespace, cpus=cpus), file, fresh=fresh)
+    client = Client(namespace=namespace, cpus=cpus, runtime=runtime.value)
+    return run_experiment(client, file, fresh=fresh)
+
+
+def create(file: Path, namespace: str | None) -> None:
+    client = Client(namespace=namespace)
+    view = client.create(file)
+    print(f"experiment {view.name} created in namespace {view.namespace}")
+    watching = next_command("watch", view.name, namespace=view.namespace)
+    if client.controller():
+        output.print_next(output.console(), [watching])
+        return
+    running = next_command("run", str(file), namespace=view.namespace)
+    output.print_next(
+        output.console(),
+        [
+            *([f"{running}  # runs it here, to its end"] if str(file) != "-" else ()),
+            "tunesmith serve  # runs all that are stored",
+        ],
+    )
+
+
+def watch(experiment: str, namespace: str | None) -> int:
+    """The exit status."""
+    return watch_experiment(Client(namespace=namespace), experiment)
 
 
 def validate(file: Path, namespace: str | None) -> None:
@@ -56,7 +80,8 @@ def list_experiments(namespace: str | None, *, everywhere: bool, form: Format) -
     elif found:
         out = output.console()
         width = None if form is Format.WIDE else output.table_width(out)
-        output.print_whole(out, tables.experiments_table(found, width))
+        table = tables.experiments_table(found, width, namespaces=everywhere)
+        output.print_whole(out, table)
     elif not everywhere and client.experiments(all_namespaces=True):
         others = "other namespaces have some: tunesmith ls -A"
         print(f"no experiments in namespace {client.namespace}; {others}", file=sys.stderr)
@@ -107,14 +132,6 @@ def logs(trial: str, namespace: str | None, *, follow: bool) -> None:
 
 def why(name: str, namespace: str | None) -> None:
     output.print_explanation(Client(namespace=namespace).why(name))
-
-
-def delete(experiment: str, namespace: str | None) -> None:
-    log_to_file()
-    Client(namespace=namespace).delete(
-        experiment, notice=lambda sentence: print(f"note: {sentence}", file=sys.stderr)
-    )
-    print(f"experiment {experiment} deleted")
 
 
 def algorithms(name: str | None, form: Format) -> None:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trial's checkpoint directory: made before its first attempt, maybe with what its parent has
+left; all attempts of the trial share it. Called by `process.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tunesmith_controller.workloads import supervisor
+
+
+def provide(checkpoint: Path, parent: Path | None) -> bool:
+    """Makes the directory (0700) unless it is there; False when the parent's is missing.
+
+    With a parent it appears complete or not at all: a crash in between begins it anew. Raises
+    OSError.
+    """
+    if checkpoint.is_dir():
+        return True
+    draft = Path(tempfile.mkdtemp(prefix=f".{checkpoint.name}-", dir=checkpoint.parent))
+    found = parent is None or parent.is_dir()
+    if parent is not None and found:
+        shutil.copytree(parent, draft, symlinks=True, dirs_exist_ok=True)
+        draft.chmod(0o700)
+        _sync(draft)
+    try:
+        draft.rename(checkpoint)
+    except OSError:
+        # Another controller was quicker.
+        shutil.rmtree(draft)
+        if not checkpoint.is_dir():
+            raise
+    supervisor.sync_folder(str(checkpoint.parent))
+    return found
+
+
+def _sync(folder: Path) -> None:
+    """What was copied is on the disk before it gets its name."""
+    for root, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(root, name)
+            if os.path.islink(path):
+                continue
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        supervisor.sync_folder(root)

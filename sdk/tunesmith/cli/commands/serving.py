@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services: the controller with and without its API, and the parts that can be run by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tunesmith.cli.arguments import Cpus, Insecure, Listen, RuntimeChoice, TlsFile
+from tunesmith.cli.forms import Runtime
+
+
+def serve(
+    *,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1 (default: a free one).")
+    ] = 0,
+    runtime: RuntimeChoice = Runtime.PROCESS,
+    cpus: Cpus = None,
+) -> None:
+    """Run the controller and the Kubernetes-shaped API of this machine: Katib's Python client
+    works with the kubeconfig that it writes. Ctrl-C ends it; trials run on, and the next `serve`
+    or `run` takes them up.
+
+    Example:  tunesmith serve --port 8001
+    """
+    from tunesmith.cli.services import serve_machine  # noqa: PLC0415
+
+    raise typer.Exit(serve_machine(port=port, runtime=runtime, cpus=cpus))
+
+
+def controller(*, runtime: RuntimeChoice = Runtime.PROCESS, cpus: Cpus = None) -> None:
+    """Run the controller of this machine alone, without an API.
+
+    Example:  tunesmith controller --cpus 4
+    """
+    from tunesmith.cli.services import serve_machine  # noqa: PLC0415
+
+    raise typer.Exit(serve_machine(port=None, runtime=runtime, cpus=cpus))
+
+
+def suggestion(
+    *,
+    listen: Listen,
+    insecure: Insecure = False,
+    tls_cert: TlsFile = None,
+    tls_key: TlsFile = None,
+) -> None:
+    """Serve the algorithms over gRPC (Katib's api.v1.beta1.Suggestion and tunesmith's own).
+
+    Example:  tunesmith suggestion --listen 127.0.0.1:6789 --insecure
+    """
+    from tunesmith.cli.services import serve_suggestions  # noqa: PLC0415
+
+    raise typer.Exit(serve_suggestions(listen, insecure, tls_cert, tls_key))
+
+
+def earlystopping(
+    *,
+    listen: Listen,
+    insecure: Insecure = False,
+    tls_cert: TlsFile = None,
+    tls_key: TlsFile = None,
+    api: Annotated[
+        str, typer.Option(help="Kubernetes-shaped API where stopped trials are marked.")
+    ] = "",
+    namespace: Annotated[str, typer.Option(help="Of the trials behind --api.")] = "",
+    token_file: Annotated[Path | None, typer.Option(help="Bearer token for --api.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="CA of --api, PEM.")] = None,
+) -> None:
+    """Serve the early stopping rules over gRPC (Katib's api.v1.beta1.EarlyStopping).
+
+    Example:  tunesmith earlystopping --listen 127.0.0.1:6788 --insecure
+    """
+    from tunesmith.cli.services import serve_stopping_rules  # noqa: PLC0415
+
+    status = serve_stopping_rules(
+        listen=listen,
+        insecure=insecure,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        api=api,
+        namespace=namespace,
+        token_file=token_file,
+        ca_file=ca_file,
+    )
+    raise typer.Exit(status)
+
+
+def collector(context: typer.Context) -> None:
+    """Follow one file of a trial's attempt and report its metrics to an observation service, until
+    the program has ended and all is stored. --help lists its options.
+
+    Example:  tunesmith collector --sink unix:/run/o.sock --trial-uid UID --path out.log
+    --metric loss --pid 4242
+    """
+    from tunesmith.cli.services import collect  # noqa: PLC0415
+
+    raise typer.Exit(collect(context.args))
+
+
+def db_manager(
+    *,
+    listen: Listen,
+    db: Annotated[str, typer.Option(help="SQLAlchemy URL, such as sqlite:////path/to.db.")],
+    insecure: Insecure = False,
+    tls_cert: TlsFile = None,
+    tls_key: TlsFile = None,
+) -> None:
+    """Serve the observation log over gRPC (Katib's api.v1.beta1.DBManager and tunesmith's own).
+
+    Example:  tunesmith db-manager --listen 127.0.0.1:6790 --db sqlite:////tmp/rows.db --insecure
+    """
+    from tunesmith.cli.services import serve_observations  # noqa: PLC0415
+
+    raise typer.Exit(serve_observations(listen, db, insecure, tls_cert, tls_key))
