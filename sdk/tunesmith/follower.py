@@ -127,7 +127,12 @@ async def wait_for(store: ObjectStore, key: Key, uid: str, done: Done, within: f
 
 def settled(view: ExperimentView, trials: Sequence[TrialView]) -> bool:
     """Over, and nothing of it runs any more."""
-    return view.is_over and all(trial.is_over and trial.released for trial in trials)
+    return is_final(view) and all(trial.is_over and trial.released for trial in trials)
+
+
+def is_final(view: ExperimentView) -> bool:
+    """Over, and nobody takes it up again."""
+    return view.is_over and not view.goes_on
 
 
 def stopped(view: ExperimentView, trials: Sequence[TrialView]) -> bool:

@@ -25,6 +25,7 @@ from tunesmith.follower import (
     Notice,
     OnUpdate,
     Wish,
+    is_final,
     settled,
     silent,
     stopped,
@@ -213,7 +214,7 @@ async def watch(
     async with mirrored(access.store, key, metadata.uid) as (mirror, keeping):
         look = _NobodyControls(access, notice)
         follower = Follower(mirror, keeping, nobody, interrupt, on_update, look)
-        view, trials = await follower.until(lambda view, trials: view.is_over)
+        view, trials = await follower.until(lambda view, trials: is_final(view))
     return RunResult(view, tuple(trials), True, interrupt.wish)
 
 

@@ -14,6 +14,7 @@ from tunesmith_api.conditions import experiment_state, trial_state
 from tunesmith_api.metrics import MetricSummary, Strategy, finite
 from tunesmith_api.problem import Direction
 from tunesmith_api.resources import Condition, Experiment, StopRecord, Trial, rfc3339
+from tunesmith_controller.experiment.decide import will_restart
 from tunesmith_controller.ports import Json
 from tunesmith_controller.trial.decide import HELD, PAUSED
 
@@ -150,6 +151,8 @@ class ExperimentView:
     completion_time: datetime | None = None
     stopping: bool = False
     enqueued: int = 0
+    goes_on: bool = False
+    """It has ended, but its budget allows more by now: whoever controls takes it up again."""
 
     @property
     def is_over(self) -> bool:
@@ -276,6 +279,7 @@ def experiment_view(experiment: Experiment, suggestion: Json | None = None) -> E
         paused=annotations.get(names.ANNOTATION_PAUSED) == "true",
         stopping=annotations.get(names.ANNOTATION_STOPPED) == "true" and not state.is_terminal,
         enqueued=len(spec.enqueued),
+        goes_on=state.is_terminal and will_restart(experiment),
         algorithm=spec.algorithm.algorithm_name if spec.algorithm else "",
         metric=objective.objective_metric_name if objective else "",
         direction=Direction(direction),

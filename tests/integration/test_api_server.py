@@ -490,7 +490,11 @@ def test_the_address_is_for_this_user_only_and_goes_with_the_server(tmp_path: Pa
         for name in ("api.json", "kubeconfig"):
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
         config = json.loads((tmp_path / "kubeconfig").read_text())
-        assert config["clusters"][0]["cluster"]["server"] == str(client.base_url).rstrip("/")
+        server = config["clusters"][0]["cluster"]["server"]
+        assert server.startswith(str(client.base_url).rstrip("/"))
+        async with httpx.AsyncClient() as kubectl:  # which sends no token over plain HTTP
+            assert (await kubectl.get(f"{server}/api/v1/namespaces")).status_code == 200
+            assert (await kubectl.get(f"{server}x/api/v1/namespaces")).status_code == 401
 
     run(tmp_path, scenario)
     assert find_api(tmp_path) is None

@@ -57,6 +57,11 @@ def remove_address(home: Path, address: ApiAddress) -> None:
         (home / FILE).unlink(missing_ok=True)
 
 
+def secret_url(address: ApiAddress) -> str:
+    """A URL that needs no further token: kubectl sends none over plain HTTP."""
+    return f"{address.url}/~{address.token}"
+
+
 def kubeconfig(address: ApiAddress) -> str:
     """A kubeconfig as text. JSON is YAML, and every client of Kubernetes reads it."""
     name = "tunesmith"
@@ -64,7 +69,7 @@ def kubeconfig(address: ApiAddress) -> str:
         {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": name, "cluster": {"server": address.url}}],
+            "clusters": [{"name": name, "cluster": {"server": secret_url(address)}}],
             "users": [{"name": name, "user": {"token": address.token}}],
             "contexts": [
                 {

@@ -153,16 +153,15 @@ class _Handler:
 
     async def handle(self, request: Request) -> Response:
         try:
-            guard.check(request.headers, self._port, self._token)
-            return await self._answer(request)
+            path = guard.admitted(request.url.path, request.headers, self._port, self._token)
+            return await self._answer(request, path)
         except Exception as error:  # noqa: BLE001 - the one place where errors become answers
             fault = fault_of(error)
             if fault.code == 500:
-                _log.exception("%s %s", request.method, request.url.path)
+                _log.exception("%s %s", request.method, target_of(request.url.path))
             return failure(fault)
 
-    async def _answer(self, request: Request) -> Response:
-        path = request.url.path
+    async def _answer(self, request: Request, path: str) -> Response:
         if path in ("/healthz", "/livez", "/readyz"):
             return PlainTextResponse("ok")
         if path.rstrip("/") == "/version":

@@ -256,6 +256,17 @@ def is_restartable(experiment: Experiment) -> bool:
     )
 
 
+def will_restart(experiment: Experiment) -> bool:
+    """Whether an end is undone by a larger budget or by taking back a stop; as far as the object
+    tells."""
+    succeeded, budget = find(experiment.status.conditions, "Succeeded"), experiment.spec
+    if not is_restartable(experiment) or succeeded is None or is_stopped(experiment):
+        return False
+    ended = experiment.status.progress.partition("/")[0]
+    allows_more = budget.max_trial_count is None or int(ended or 0) < budget.max_trial_count
+    return succeeded.reason != DEADLINE_REACHED and allows_more
+
+
 def may_finish(experiment: Experiment) -> bool:
     """Whether trials that run when the experiment ends may run out."""
     policy, conditions = experiment.spec.run_policy, experiment.status.conditions

@@ -126,7 +126,7 @@ class HttpTransport:
         )
 
     def _unavailable(self, error: Exception) -> Unavailable:
-        return Unavailable(f"{self._url} does not answer: {error or type(error).__name__}")
+        return Unavailable(f"{self._url} does not answer: {str(error) or type(error).__name__}")
 
 
 class _HttpStream:
