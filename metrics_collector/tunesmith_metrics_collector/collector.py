@@ -66,8 +66,10 @@ class Source:
 class Timing:
     """Seconds, on the event loop's clock."""
 
+    first_poll: float = 0.1
     poll: float = 1.0
-    """Between looks at a file that has not grown."""
+    """Between looks at a file: the first while it grows, doubling to the other while it does not.
+    A trial is judged on what has been read, so a stop can come no sooner."""
 
     idle_report: float = 5.0
     """Between reports of progress without rows."""
@@ -222,16 +224,19 @@ class _Stream:
 
     async def follow(self, finishing: asyncio.Event) -> None:
         """Until the end has been reported."""
+        pause, seen = self._timing.first_poll, -1
         while True:
             at_end = finishing.is_set()  # before reading: what is written later is not the end
             batch = await asyncio.to_thread(self._reader.next_batch, at_end=at_end)
+            has_grown, seen = batch.offset != seen, batch.offset
+            pause = self._timing.first_poll if has_grown else 2 * pause
             if batch.rows or self._is_report_due(batch):
                 await self._send(batch)
             if batch.is_last and at_end:
                 await self._send_end(batch)
                 return
             if batch.is_last:
-                await _wait(finishing, self._timing.poll)
+                await _wait(finishing, min(pause, self._timing.poll))
 
     def _is_report_due(self, batch: Batch) -> bool:
         waited = asyncio.get_running_loop().time() - self._reported_at

@@ -57,6 +57,7 @@ def test_the_wheel_holds_every_package_their_migrations_and_the_report_helper(wh
         "tunesmith",
         "tunesmith_api",
         "tunesmith_controller",
+        "tunesmith_earlystopping",
         "tunesmith_metrics_collector",
         "tunesmith_observation",
         "tunesmith_proto",
