@@ -50,9 +50,7 @@ class NoWork:
     async def ensure(self, run: TrialRun) -> JobState:
         key = SourceKey(run.trial_uid, run.attempt, "stdout")
         row = Row(0, run.metrics[0], "0.5")
-        await self._log.append(
-            Report(key, [row], offset=8, ended=True, notes=SourceNotes(lines=1))
-        )
+        await self._log.append(Report(key, [row], offset=8, ended=True, notes=SourceNotes(lines=1)))
         self._started.add((run.trial_uid, run.attempt))
         return await self.observe(run)
 
@@ -195,9 +193,7 @@ def figures(marks: Marks, trials: int) -> dict[str, Any]:
         "at": found,
         "cost_ratio_last_to_first": round(costs[-1] / costs[0], 2) if costs else None,
         "trials_per_s": round(trials / (last[0] - first[0]), 1),
-        "service_cpu_ms_per_trial": round(
-            1000 * (service.ru_utime + service.ru_stime) / trials, 2
-        ),
+        "service_cpu_ms_per_trial": round(1000 * (service.ru_utime + service.ru_stime) / trials, 2),
         "rss_mib": round(last[2], 1),
     }
 
