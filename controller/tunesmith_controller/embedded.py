@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_api.errors import Unavailable
-from tunesmith_controller.admission import local
+from tunesmith_controller.admission.stored import admitted
 from tunesmith_controller.clock import SystemClock, SystemRng
 from tunesmith_controller.manager.lease import FileLease
 from tunesmith_controller.ports import Json
@@ -65,13 +65,9 @@ class LocalPlane:
         finally:
             await asyncio.to_thread(store.close)
 
-    def admit(self, experiment: Json) -> Json:
-        """Defaults and rules, without storing. Raises Refused."""
-        return local.admit(experiment)
-
     async def submit(self, experiment: Json) -> Json:
         """Admits and stores an Experiment. Raises Refused, AlreadyExists."""
-        return await self.store.create(self.admit(experiment))
+        return await self.store.create(await admitted(self.store, experiment))
 
     def output_path(self, trial_uid: str, attempt: int) -> Path:
         """What an attempt printed; the file is there once it has started."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from tunesmith_controller.admission import local
+from tunesmith_controller.admission.stored import admitted
 from tunesmith_controller.apiserver.answers import Fault, bad_request
 from tunesmith_controller.apiserver.resources import Target
 from tunesmith_controller.apiserver.selectors import Selection
@@ -34,12 +35,8 @@ class Objects:
         if target.resource.status:
             obj = {name: value for name, value in obj.items() if name != "status"}
         if target.resource.kind == "Experiment":
-            obj = await self._admitted(obj)
+            obj = await admitted(self._store, obj)
         return obj if dry_run else await self._store.create(obj)
-
-    async def _admitted(self, experiment: Json) -> Json:
-        found = await config_map_of(self._store, experiment)
-        return local.admit(experiment, config_map=lambda namespace, name: found)
 
     async def get(self, target: Target) -> Json:
         return await self._store.get(key_of(target))
@@ -106,24 +103,6 @@ class Objects:
             except NotFound:
                 continue
         return found
-
-
-async def config_map_of(store: ObjectStore, experiment: Json) -> Json | None:
-    """The ConfigMap that an Experiment's template names, if it names one that is there. Whatever
-    is wrong with the Experiment is for admission to say."""
-    found = experiment
-    for name in ("spec", "trialTemplate", "configMap"):
-        below = found.get(name)
-        if not isinstance(below, dict):
-            return None
-        found = below
-    where, which = found.get("configMapNamespace"), found.get("configMapName")
-    if not isinstance(where, str) or not isinstance(which, str):
-        return None
-    try:
-        return await store.get(Key("ConfigMap", where, which))
-    except NotFound:
-        return None
 
 
 def key_of(target: Target) -> Key:

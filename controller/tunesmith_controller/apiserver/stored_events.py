@@ -25,7 +25,7 @@ from tunesmith_controller.ports import (
     PortError,
 )
 
-KEPT: Final = 1_000
+KEPT = 1_000
 _WAITING: Final = 1_000
 _log = logging.getLogger(__name__)
 
