@@ -18,10 +18,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tunesmith_earlystopping.katib import EarlyStoppingServicer
-from tunesmith_earlystopping.listening import Listener, ListenError
 from tunesmith_earlystopping.registry import Registry
 from tunesmith_earlystopping.stop_sink import ApiOptions, NotConfigured, StopSink, TrialPatcher
 from tunesmith_proto import wire
+from tunesmith_proto.listening import Listener, ListenError
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 STOP_GRACE_S: Final = 1.5

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 from tunesmith_api.errors import Conflict, Invalid, NotFound, Unavailable
-from tunesmith_earlystopping.listening import is_loopback
+from tunesmith_proto.listening import is_loopback
 
 if TYPE_CHECKING:
     import httpx

@@ -9,12 +9,9 @@ encrypted, or plaintext on loopback when asked for by name.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
-import socket
-import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -26,6 +23,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tunesmith_proto import wire
+from tunesmith_proto.listening import Listener, ListenError
 from tunesmith_suggestion.core import SuggestionCore
 from tunesmith_suggestion.katib import KatibCore
 from tunesmith_suggestion.registry import Registry
@@ -34,8 +32,6 @@ from tunesmith_suggestion.servicer import Compute, KatibServicer, SuggestionsSer
 logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
-MAX_SOCKET_PATH: Final = 107
-"""Bytes that fit a Unix socket's address on Linux."""
 STOP_GRACE_S: Final = 1.5
 _EXIT_USAGE: Final = 2
 _HEALTH_NAMES: Final = ("", wire.SUGGESTIONS, wire.KATIB_SUGGESTION, wire.KATIB_HEALTH_SERVICE)
@@ -53,10 +49,6 @@ class ServerOptions:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     workers: int = 0
     """Threads that compute; 0 is one a processor, at most four."""
-
-
-class ListenError(Exception):
-    """The service cannot listen as asked; the message says why and what to do."""
 
 
 class SuggestionServer:
@@ -80,7 +72,9 @@ class SuggestionServer:
 
     async def start(self) -> str:
         """Listens and says where: the target to connect to. Raises ListenError."""
-        target = _bind(self._server, self._options)
+        options = self._options
+        listener = Listener(options.listen, options.insecure, options.tls_cert, options.tls_key)
+        target = listener.bind(self._server)
         for name in _HEALTH_NAMES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
@@ -157,119 +151,3 @@ def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", options.max_message_bytes),
         ("grpc.so_reuseport", 0),
     ]
-
-
-# ---- addresses ----------------------------------------------------------------------------------
-
-
-def _bind(server: Any, options: ServerOptions) -> str:
-    if options.listen.startswith("unix:"):
-        if options.tls_cert or options.tls_key:
-            raise ListenError("TLS is for host:port; a Unix socket needs none")
-        return _bind_unix(server, Path(options.listen.removeprefix("unix:").removeprefix("//")))
-    return _bind_tcp(server, options)
-
-
-def _bind_unix(server: Any, path: Path) -> str:
-    path = path.absolute()
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        raise ListenError(f"the path {path} is longer than {MAX_SOCKET_PATH} bytes")
-    _own_directory(path.parent)
-    _clear(path)
-    previous = os.umask(0o177)
-    try:
-        server.add_insecure_port(f"unix:{path}")
-    except RuntimeError as error:
-        raise ListenError(f"cannot listen on {path}: {error}") from error
-    finally:
-        os.umask(previous)
-    return f"unix:{path}"
-
-
-def _own_directory(folder: Path) -> None:
-    """Whoever may enter the folder may connect, so it is ours alone."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise ListenError(f"cannot make the folder {folder}: {error.strerror}") from error
-    found = folder.stat()
-    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise ListenError(
-            f"the folder {folder} is open to other users; the socket needs one of its own: "
-            f"mkdir -m 700 {folder}/tunesmith, then listen there"
-        )
-
-
-def _clear(path: Path) -> None:
-    """Removes the socket of a service that is gone."""
-    if not path.exists():
-        return
-    if not path.is_socket():
-        raise ListenError(f"{path} exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise ListenError(f"another service is listening on {path}")
-
-
-def _bind_tcp(server: Any, options: ServerOptions) -> str:
-    host, port = _host_and_port(options.listen)
-    credentials = _credentials(options)
-    if credentials is None:
-        _refuse_open_plaintext(host, options)
-    address = f"[{host}]" if ":" in host else host
-    try:
-        bound = (
-            server.add_insecure_port(f"{address}:{port}")
-            if credentials is None
-            else server.add_secure_port(f"{address}:{port}", credentials)
-        )
-    except RuntimeError as error:
-        raise ListenError(f"cannot listen on {options.listen}: {error}") from error
-    return f"{address}:{bound}"
-
-
-def _host_and_port(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise ListenError(f"{listen!r} is neither unix:/path nor host:port")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _credentials(options: ServerOptions) -> Any:
-    if options.tls_cert is None and options.tls_key is None:
-        return None
-    if options.insecure:
-        raise ListenError("--insecure and TLS exclude each other")
-    if options.tls_cert is None or options.tls_key is None:
-        raise ListenError("TLS needs both --tls-cert and --tls-key")
-    try:
-        pair = (options.tls_key.read_bytes(), options.tls_cert.read_bytes())
-    except OSError as error:
-        raise ListenError(f"cannot read {error.filename}: {error.strerror}") from error
-    return grpc.ssl_server_credentials([pair])
-
-
-def _refuse_open_plaintext(host: str, options: ServerOptions) -> None:
-    if not options.insecure:
-        raise ListenError(
-            f"{options.listen} would be plaintext: give --tls-cert and --tls-key, "
-            "or --insecure on a loopback address, or listen on unix:/path"
-        )
-    if not _is_loopback(host):
-        raise ListenError(
-            f"--insecure is for loopback addresses, and {host or 'an empty host'} is none: "
-            "listen on 127.0.0.1, or give --tls-cert and --tls-key"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a gRPC server may listen: a Unix socket of its owner, TLS, or plain text on loopback.
 
-Knows nothing of early stopping; `server` is its caller.
+Called by the servers of suggestion/ and earlystopping/.
 """
 
 from __future__ import annotations
