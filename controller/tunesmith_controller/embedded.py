@@ -35,11 +35,13 @@ from tunesmith_controller.workloads.attempt_folder import AttemptFolder
 class LocalSettings:
     """cpus: what trials may use together, None for all of this machine's. runtime: what runs them,
     "process", "podman" or "docker". api_port: where the controller also serves the API on
-    loopback, 0 for any free port, None for no API."""
+    loopback, 0 for any free port, None for no API. db_manager: where Katib's DBManager is served
+    for clients that report by trial name, a loopback HOST:PORT or unix:/PATH, empty for nowhere."""
 
     cpus: float | None = None
     runtime: str = "process"
     api_port: int | None = None
+    db_manager: str = ""
 
 
 class LocalPlane:

@@ -19,12 +19,14 @@ from tunesmith_controller.events import SpokenEvents
 from tunesmith_controller.hosts.grpc_suggestions import GrpcSuggestionClient
 from tunesmith_controller.hosts.process_host import ProcessAlgorithmHost
 from tunesmith_controller.manager.manager import Manager
-from tunesmith_controller.ports import Ports
+from tunesmith_controller.ports import Ports, Unavailable
+from tunesmith_controller.trial_directory import StoredTrials
 from tunesmith_controller.workloads.collected import CollectedWorkloads
 from tunesmith_controller.workloads.process import ProcessSettings, ProcessWorkloads
 from tunesmith_earlystopping.core import LocalRules
 from tunesmith_metrics_collector.fleet import CollectorFleet
 from tunesmith_observation.database import sqlite_url
+from tunesmith_observation.server import OptionError, serve_db_manager
 from tunesmith_observation.sql import SqlObservationLog
 
 
@@ -54,9 +56,10 @@ async def control(
         home / "trials", clock=clock, settings=process_settings, notice=notice
     )
     events = StoredEvents(plane.store, clock, SpokenEvents(notice))
+    workloads = CollectedWorkloads(processes, fleet)
     ports = Ports(
         store=plane.store,
-        workloads=CollectedWorkloads(processes, fleet),
+        workloads=workloads,
         host=host,
         suggestions=client,
         observations=log,
@@ -65,8 +68,11 @@ async def control(
         events=events,
         stopping=LocalRules(),
     )
+    beside = _api(plane, settings)
+    if settings.db_manager:
+        beside.append(_db_manager(plane, settings, log, workloads))
     try:
-        await _together(Manager(ports).run(), events.run(), *_api(plane, settings))
+        await _together(Manager(ports).run(), events.run(), *beside)
     finally:
         await fleet.aclose()
         await client.close()
@@ -81,6 +87,20 @@ def _api(plane: LocalPlane, settings: LocalSettings) -> list[Coroutine[None, Non
     from tunesmith_controller.apiserver.server import ApiOptions, serve_api  # noqa: PLC0415
 
     return [serve_api(plane, ApiOptions(port=settings.api_port))]
+
+
+async def _db_manager(
+    plane: LocalPlane,
+    settings: LocalSettings,
+    log: SqlObservationLog,
+    workloads: CollectedWorkloads,
+) -> None:
+    """Raises Unavailable when the address cannot be used."""
+    trials = StoredTrials(plane.store)
+    try:
+        await serve_db_manager(log, trials, settings.db_manager, on_rows=workloads.rows_arrived)
+    except (OptionError, OSError, RuntimeError) as error:
+        raise Unavailable(f"the DBManager is not served: {error}") from error
 
 
 async def _together(*parts: Coroutine[None, None, None]) -> None:

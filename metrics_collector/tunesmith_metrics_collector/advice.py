@@ -20,7 +20,7 @@ def push_hint(metric: str, db_manager: str = "") -> str:
     """Why nothing came, probably, and what works. `db_manager`: HOST:PORT of a DBManager that this
     machine serves, empty without one."""
     address = db_manager or "HOST:PORT"
-    server = "" if db_manager else " of a `tunesmith db-manager`"
+    server = "" if db_manager else " of `tunesmith serve --db-manager HOST:PORT`"
     return (
         "With collector kind Push only what the program reports counts, not what it prints or"
         f" writes. {_call(metric)} works everywhere. report_metrics of Katib's SDK reaches its"

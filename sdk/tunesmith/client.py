@@ -277,14 +277,15 @@ class Client:
         self,
         *,
         port: int | None = 0,
+        db_manager: str = "",
         ready: Callable[[serving.Served], None] = lambda served: None,
         notice: Notice = silent,
         interrupt: Interrupt | None = None,
     ) -> int:
         """Runs the controller of this state directory, with the API on 127.0.0.1 (port 0: any free
-        one; None: no API), until interrupted; how many trials run on. Raises StateUnusable, also
-        while another process controls."""
-        settings = replace(self._place.settings, api_port=port)
+        one; None: no API) and Katib's DBManager where an address is given, until interrupted; how
+        many trials run on. Raises StateUnusable, also while another process controls."""
+        settings = replace(self._place.settings, api_port=port, db_manager=db_manager)
 
         async def served() -> int:
             async with LocalPlane.open(self.home, settings) as plane:

@@ -79,7 +79,7 @@ def test_the_push_hint_names_what_works_and_where_katibs_call_does_not() -> None
     told = push_hint("accuracy")
     assert "tunesmith.report(accuracy=0.93) works everywhere" in told
     assert "katib-db-manager.kubeflow:6789 only in a cluster" in told
-    assert "db_manager_address='HOST:PORT' of a `tunesmith db-manager`" in told
+    assert "db_manager_address='HOST:PORT' of `tunesmith serve --db-manager HOST:PORT`" in told
 
 
 def test_the_push_hint_names_the_address_that_there_is_and_calls_that_python_takes() -> None:

@@ -17,11 +17,19 @@ from tunesmith.errors import counted
 from tunesmith.serving import Served
 
 
-def serve_machine(*, port: int | None, runtime: Runtime, cpus: float | None) -> int:
+def serve_machine(
+    *, port: int | None, runtime: Runtime, cpus: float | None, db_manager: str = ""
+) -> int:
     """The exit status of `serve` (with a port) or `controller` (without)."""
     log_to_file()
     client = Client(cpus=cpus, runtime=runtime.value)
-    running_on = client.serve(port=port, ready=_say_ready, notice=_say, interrupt=EndSignals())
+    running_on = client.serve(
+        port=port,
+        db_manager=db_manager,
+        ready=_say_ready,
+        notice=_say,
+        interrupt=EndSignals(),
+    )
     if running_on:
         again = "`tunesmith serve` or `tunesmith run` takes them up again"
         print(f"{counted(running_on, 'trial')} left running; {again}", flush=True)

@@ -19,6 +19,13 @@ def serve(
     ] = 0,
     runtime: RuntimeChoice = Runtime.PROCESS,
     cpus: Cpus = None,
+    db_manager: Annotated[
+        str,
+        typer.Option(
+            help="Also serve Katib's DBManager there, such as 127.0.0.1:6789, for clients that"
+            " report or read metrics by trial name."
+        ),
+    ] = "",
 ) -> None:
     """Run the controller and the Kubernetes-shaped API of this machine: Katib's Python client
     works with the kubeconfig that it writes. Ctrl-C ends it; trials run on, and the next `serve`
@@ -28,7 +35,7 @@ def serve(
     """
     from tunesmith.cli.services import serve_machine  # noqa: PLC0415
 
-    raise typer.Exit(serve_machine(port=port, runtime=runtime, cpus=cpus))
+    raise typer.Exit(serve_machine(port=port, runtime=runtime, cpus=cpus, db_manager=db_manager))
 
 
 def controller(*, runtime: RuntimeChoice = Runtime.PROCESS, cpus: Cpus = None) -> None:
