@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE = "api.json"
 KUBECONFIG = "kubeconfig"
+_CONNECT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,18 @@ class ApiAddress:
 def find_api(home: Path) -> ApiAddress | None:
     """The API that is served for a state directory, None when none is. What a killed server left
     behind does not count."""
+    address = _written(home)
+    if address is None or not (_lives(address.pid) and _answers(address.url)):
+        return None
+    return address
+
+
+def _written(home: Path) -> ApiAddress | None:
     try:
         found = json.loads((home / FILE).read_text(encoding="utf-8"))
-        address = ApiAddress(str(found["url"]), str(found["token"]), int(found["pid"]))
+        return ApiAddress(str(found["url"]), str(found["token"]), int(found["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return address if _lives(address.pid) else None
 
 
 def write_address(home: Path, address: ApiAddress) -> None:
@@ -53,7 +61,7 @@ def write_private(path: Path, text: str) -> None:
 
 def remove_address(home: Path, address: ApiAddress) -> None:
     """Nothing happens when another server has taken the place."""
-    if find_api(home) == address:
+    if _written(home) == address:
         (home / FILE).unlink(missing_ok=True)
 
 
@@ -81,6 +89,16 @@ def kubeconfig(address: ApiAddress) -> str:
         },
         indent=2,
     )
+
+
+def _answers(url: str) -> bool:
+    """Whether somebody listens: a killed process may be there for a while, as a zombie."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_S):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _lives(pid: int) -> bool:
