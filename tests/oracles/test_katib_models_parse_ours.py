@@ -36,6 +36,10 @@ OURS = {
         ("Suggestion", "status", field)
         for field in ("seed", "asking", "batches", "searchEnded", "suggestions.ordinal")
     ),
+    ("Experiment", "spec", "runPolicy"),
+    ("Experiment", "spec", "enqueued"),
+    ("Trial", "spec", "activeDeadlineSeconds"),
+    ("Suggestion", "status", "enqueuedTaken"),
 }
 
 

@@ -266,7 +266,11 @@ def test_without_a_terminal_signals_are_taken_at_their_word(number: int, wish: W
         await until(lambda: interrupt.wish is wish)
         assert interrupt.signal == number
 
-    asyncio.run(scenario())
+    before = signal.signal(number, signal.SIG_DFL)  # whatever started the tests ignores
+    try:
+        asyncio.run(scenario())
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
