@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith_controller.ports import JobPresent, JobState, Json, Key, TrialRun
-from tunesmith_controller.workloads import supervisor
+from tunesmith_controller.workloads import process_table
 from tunesmith_controller.workloads.attempt_folder import AttemptFolder
 from tunesmith_controller.workloads.process import ProcessSettings, ProcessWorkloads
 from tunesmith_controller.workloads.testing import is_over, is_running, until
@@ -125,7 +125,7 @@ def bench_in(folder: Path) -> Iterator[Bench]:
 def processes_of(folder: Path) -> dict[int, str]:
     """Running processes whose environment or command line names the folder, with start times."""
     found = {}
-    for row in supervisor.list_processes():
+    for row in process_table.list_processes():
         if row.runs and row.pid != os.getpid() and _names(row.pid, str(folder).encode()):
             found[row.pid] = row.start
     return found
@@ -153,7 +153,7 @@ def end_all(folder: Path) -> list[int]:
     """Kills what still runs under a folder; its pids, so that a test can fail about them."""
     left = processes_of(folder)
     for pid, start in left.items():
-        supervisor.signal_process(pid, start, signal.SIGKILL)
+        process_table.signal_process(pid, start, signal.SIGKILL)
     return sorted(left)
 
 
@@ -188,7 +188,7 @@ def end_of(state: JobState) -> dict[str, Any]:
 
 
 def is_gone(pid: int) -> bool:
-    row = supervisor.read_process(pid)
+    row = process_table.read_process(pid)
     return row is None or not row.runs
 
 

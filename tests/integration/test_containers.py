@@ -26,7 +26,6 @@ from local_attempts import (
     bench_in,
     end_of,
     ended,
-    eventually,
     job_of,
     supervisor_of,
     until_file,
@@ -186,6 +185,19 @@ def test_metrics_and_checkpoints_are_the_same_files_inside_and_outside(
     assert (workloads.checkpoint_path(run.trial_uid) / "step").read_text() == "3\n"
 
 
+def test_variables_of_the_controller_and_its_client_do_not_mix_with_the_programs(
+    bench: Bench, podman: Podman
+) -> None:
+    """Of each pair the program gets its own, and the client is not disturbed by it."""
+    wanted = {"OMP_NUM_THREADS": "1", "LD_PRELOAD": "/x.so", "CONTAINERS_CONF": "/c", "TZ": "CET"}
+    env = [{"name": name, "value": value} for name, value in wanted.items()]
+    script = 'echo "$OMP_NUM_THREADS $LD_PRELOAD $CONTAINERS_CONF $TZ ${HTTPS_PROXY:-none}"'
+    theirs = {"OMP_NUM_THREADS": "8", "TZ": "UTC", "HTTPS_PROXY": "http://me:secret@proxy"}
+    workloads = workloads_of(bench, replace(podman, environ={**podman.environ, **theirs}))
+    _, output = asyncio.run(finished(workloads, contained(bench, script, env=env)))
+    assert output == "1 /x.so /c CET none\n"
+
+
 def test_a_stopped_container_is_gone_also_one_that_does_not_listen(
     bench: Bench, podman: Podman
 ) -> None:
@@ -210,17 +222,38 @@ def test_a_killed_supervisor_leaves_no_container(bench: Bench, podman: Podman) -
         await until_file(workloads.checkpoint_path(run.trial_uid) / "up")
         os.kill(supervisor_of(bench, run), 9)
         assert isinstance(await ended(workloads_of(bench, podman), run), JobLost)
-        await workloads.release(run)
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
-    assert eventually(lambda: podman("ps", "--all", "--quiet") == "")
+    assert podman("ps", "--all", "--quiet") == ""
 
 
-def test_an_image_that_cannot_be_had_is_said_by_podman(bench: Bench, podman: Podman) -> None:
+def test_a_container_whose_client_was_killed_is_ended_before_the_next_start(
+    bench: Bench, podman: Podman
+) -> None:
+    run = contained(
+        bench, "n=$TUNESMITH_CHECKPOINT_DIR/up; test -e $n && exit 0; echo 1 > $n; sleep 600"
+    )
+    run.spec["spec"]["backoffLimit"] = 1
+
+    async def scenario() -> str:
+        workloads = workloads_of(bench, podman)
+        await workloads.ensure(run)
+        await until_file(workloads.checkpoint_path(run.trial_uid) / "up")
+        started = bench.attempt(run).started()
+        assert started is not None
+        os.kill(started.program.pid, 9)
+        reason, _ = await finished(workloads, run)
+        return reason
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 60)) == "CompletionsReached"
+    assert podman("ps", "--all", "--quiet") == ""
+
+
+def test_an_image_that_cannot_be_had_is_told_in_podmans_words(bench: Bench, podman: Podman) -> None:
     spec = job_of("/bin/true", image="localhost/nobody:1", imagePullPolicy="Never")
-    reason, output = asyncio.run(finished(workloads_of(bench, podman), bench.run(spec)))
-    assert reason == "StartFailed"
-    assert "localhost/nobody:1" in output
+    condition = end_of(asyncio.run(ended(workloads_of(bench, podman), bench.run(spec))))
+    assert condition["reason"] == "StartFailed"
+    assert "localhost/nobody:1" in condition["message"]
 
 
 def test_without_an_image_or_a_client_it_never_starts(bench: Bench, podman: Podman) -> None:
@@ -229,6 +262,15 @@ def test_without_an_image_or_a_client_it_never_starts(bench: Bench, podman: Podm
     nowhere = replace(podman, environ={**podman.environ, "PATH": "/nowhere"})
     with pytest.raises(Invalid, match="podman is not on the PATH"):
         asyncio.run(workloads_of(bench, nowhere).ensure(contained(bench, "true")))
+
+
+def test_memory_limits_are_imposed(bench: Bench, podman: Podman) -> None:
+    limits = {"cpu": "500m", "memory": "32Mi"}
+    script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"
+    run = contained(bench, f"{script}; true", resources={"limits": limits})
+    workloads = workloads_of(bench, podman)
+    _, output = asyncio.run(finished(workloads, run))
+    assert output == f"{32 << 20}\n" or any("cannot limit" in told for told in bench.notices)
 
 
 def test_names_of_containers_are_of_one_attempt() -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_attempts import Bench, bench_in, end_of, ended, job_of, until_file
+from local_attempts import SECONDS, Bench, bench_in, end_of, ended, job_of, until_file
 
-from tunesmith_controller.ports import Invalid, JobPresent, Json
+from tunesmith_controller.ports import Invalid, JobPresent, JobState, Json
+from tunesmith_controller.workloads import supervisor
+from tunesmith_controller.workloads.testing import is_running, until
 
 pytestmark = pytest.mark.integration
 
@@ -78,6 +80,25 @@ def test_a_stop_between_two_runs_is_the_end(bench: Bench) -> None:
     assert asyncio.run(scenario())["reason"] == "Stopped"
 
 
+def test_failures_show_while_it_goes_on(bench: Bench) -> None:
+    async def scenario() -> JobPresent:
+        workloads, run = bench.workloads(), bench.run(failing(99, bench.folder, limit=99))
+        await workloads.ensure(run)
+        state = await until(workloads, run, has_failed_once, SECONDS)
+        await workloads.stop(run)
+        await ended(workloads, run)
+        assert isinstance(state, JobPresent)
+        return state
+
+    state = asyncio.run(scenario())
+    assert is_running(state)
+    assert state.manifest["metadata"]["annotations"] == {"tunesmith.dev/exit-code": "7"}
+
+
+def has_failed_once(state: JobState) -> bool:
+    return isinstance(state, JobPresent) and bool(state.manifest["status"].get("failed"))
+
+
 def test_the_deadline_is_for_all_runs_together(bench: Bench) -> None:
     spec = failing(99, bench.folder, limit=99)
     spec["spec"]["activeDeadlineSeconds"] = 2
@@ -94,3 +115,8 @@ def test_what_is_no_limit_is_refused(bench: Bench, limit: Any) -> None:
 def test_a_policy_that_no_job_has_is_refused(bench: Bench) -> None:
     with pytest.raises(Invalid, match="restartPolicy is 'Always'"):
         outcome(bench, failing(0, bench.folder, limit=1, policy="Always"))
+
+
+@pytest.mark.parametrize(("restarts", "seconds"), [(0, 1), (1, 2), (5, 32), (6, 60), (10**9, 60)])
+def test_each_restart_waits_twice_as_long_up_to_a_minute(restarts: int, seconds: float) -> None:
+    assert supervisor.restart_delay(restarts) == seconds

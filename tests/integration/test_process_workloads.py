@@ -32,7 +32,7 @@ from tunesmith_controller.ports import (
     JobWaiting,
     Unavailable,
 )
-from tunesmith_controller.workloads import supervisor
+from tunesmith_controller.workloads import process_table
 from tunesmith_controller.workloads.testing import is_over, is_running, until
 
 pytestmark = pytest.mark.integration
@@ -292,7 +292,7 @@ class TestFiles:
         async def scenario() -> tuple[bytes, bool]:
             await running(bench.workloads(), run)
             pid = supervisor_of(bench, run)
-            row = supervisor.read_process(pid)
+            row = process_table.read_process(pid)
             environ = Path(f"/proc/{pid}/environ").read_bytes()
             return environ, row is not None and row.session == pid
 
@@ -340,9 +340,9 @@ class TestFiles:
 
 
 def state_of(pid: int) -> str:
-    row = supervisor.read_process(pid)
+    row = process_table.read_process(pid)
     return row.state if row else ""
 
 
 def children_of(pid: int) -> list[int]:
-    return [row.pid for row in supervisor.list_processes() if row.parent == pid]
+    return [row.pid for row in process_table.list_processes() if row.parent == pid]

@@ -34,7 +34,7 @@ from local_attempts import (
 )
 
 from tunesmith_controller.ports import JobLost, JobState, JobWaiting, Key, TrialRun
-from tunesmith_controller.workloads import supervisor
+from tunesmith_controller.workloads import process_table, supervisor
 from tunesmith_controller.workloads.attempt_folder import Ending, Launch
 from tunesmith_controller.workloads.job_spec import Surroundings, plan
 from tunesmith_controller.workloads.testing import has_succeeded, is_over, is_running, until
@@ -279,7 +279,7 @@ class TestIdentity:
         run = bench.waiting()
         prepare_without_start(bench, run)
         with stranger() as other:
-            row = supervisor.read_process(other.pid)
+            row = process_table.read_process(other.pid)
             assert row is not None
             write_record(bench, run, pid=other.pid, start=row.start, boot="another boot")
             state = asyncio.run(until(bench.workloads(), run, is_over, SECONDS))
@@ -357,7 +357,7 @@ def write_record(bench: Bench, run: TrialRun, pid: int, start: str, boot: str = 
     record = {
         "pid": pid,
         "start": start,
-        "boot": boot or supervisor.boot(),
+        "boot": boot or process_table.boot(),
         "program_pid": pid,
         "program_start": start,
         "started_at": "2025-01-01T00:00:00Z",

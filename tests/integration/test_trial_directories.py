@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -79,9 +80,20 @@ def test_a_copy_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     (left / "weights").write_text("half")
     assert checkpoints.provide(child, parent)
     assert (child / "weights").read_text() == "w"
+    assert list(child.parent.iterdir()) == [child]
     (child / "weights").write_text("mine")
     assert checkpoints.provide(child, parent)
     assert (child / "weights").read_text() == "mine"
+
+
+def test_a_pipe_among_the_checkpoints_of_a_parent_is_not_copied(tmp_path: Path) -> None:
+    parent, child = tmp_path / "parent", tmp_path / "child"
+    parent.mkdir()
+    (parent / "weights").write_text("w")
+    (parent / "last").symlink_to("weights")
+    os.mkfifo(parent / "pipe")
+    assert checkpoints.provide(child, parent)
+    assert sorted(path.name for path in child.iterdir()) == ["last", "weights"]
 
 
 def test_removing_a_trial_removes_its_checkpoints(bench: Bench) -> None:

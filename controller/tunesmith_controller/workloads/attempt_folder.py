@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 
 from tunesmith_controller.ports import Key
 from tunesmith_controller.workloads import stragglers, supervisor
+from tunesmith_controller.workloads.container_end import end_container
 from tunesmith_controller.workloads.process_identity import ProcessIdentity
 
 AttemptId = tuple[str, int]  # trial uid, number of the attempt
@@ -78,11 +79,14 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What `supervisor.json` says."""
+    """What `supervisor.json` says. `failures`: of runs so far, each followed by a restart or a
+    wait for it; `last_code`: how the last of them exited, 128 + its number for a signal."""
 
     supervisor: ProcessIdentity
     program: ProcessIdentity
     at: datetime | None
+    failures: int = 0
+    last_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,8 @@ class AttemptFolder:
                 int(record.get("program_pid", 0)), str(record.get("program_start", "")), boot
             ),
             _instant(record.get("started_at")),
+            int(record.get("failures") or 0),
+            exit_code(record.get("exit_code"), record.get("signal")),
         )
 
     def exit(self) -> Exit | None:
@@ -269,6 +275,10 @@ class AttemptFolder:
                 return self._write_exit(Exit(Ending.STOPPED_BEFORE_START, ended_at=now))
             if not stragglers.kill(started.program, str(self.metrics), self.output):
                 return None
+            # Only now: a client that still lived could start its container after this.
+            if problem := self._end_container():
+                _LOG.warning("%s", problem)
+                return None
             return self._write_exit(
                 Exit(
                     Ending.LOST,
@@ -277,6 +287,13 @@ class AttemptFolder:
                     message=_why_lost(started.supervisor),
                 )
             )
+
+    def _end_container(self) -> str:
+        """Why it is not known to be gone; "" when it is, or the attempt has none."""
+        launch = self.launch()
+        if not launch.container:
+            return ""
+        return end_container(launch.executable, launch.container, launch.env)
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:
@@ -307,7 +324,7 @@ def find_unfinished(root: Path) -> list[tuple[AttemptId, AttemptFolder]]:
     found = []
     for trial in sorted(root.iterdir()) if root.is_dir() else ():
         if trial.name.startswith(_DELETING):
-            shutil.rmtree(trial)
+            _discard(trial)
             continue
         for number, folder in attempts(trial):
             if folder.is_unfinished:
@@ -331,9 +348,19 @@ def delete(trial: Path) -> None:
     if trial.exists():
         doomed = trial.with_name(_DELETING + trial.name)
         if doomed.exists():
-            shutil.rmtree(doomed)
+            _discard(doomed)
         trial.rename(doomed)
-        shutil.rmtree(doomed)
+        _discard(doomed)
+
+
+def _discard(folder: Path) -> None:
+    """Deletes what may be deleted. A container can leave folders of another user: what is in them
+    stays, is in nobody's way, and is logged."""
+    try:
+        shutil.rmtree(folder)
+    except PermissionError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        _LOG.warning("delete %s as root, for it has files of another user (%s)", folder, error)
 
 
 # ---- records ------------------------------------------------------------------------------------
@@ -347,6 +374,11 @@ def _why_lost(identity: ProcessIdentity) -> str:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def exit_code(code: int | None, number: int | None) -> int | None:
+    """As a shell tells it: 128 + its number for a program that a signal has ended."""
+    return code if number is None else 128 + number
 
 
 def _instant(text: object) -> datetime | None:

@@ -21,10 +21,13 @@ def provide(checkpoint: Path, parent: Path | None) -> bool:
     """
     if checkpoint.is_dir():
         return True
-    draft = Path(tempfile.mkdtemp(prefix=f".{checkpoint.name}-", dir=checkpoint.parent))
+    prefix = f".{checkpoint.name}-"
+    for left in checkpoint.parent.glob(f"{prefix}*"):  # by a crash or a full disk
+        shutil.rmtree(left)
+    draft = Path(tempfile.mkdtemp(prefix=prefix, dir=checkpoint.parent))
     found = parent is None or parent.is_dir()
     if parent is not None and found:
-        shutil.copytree(parent, draft, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(parent, draft, symlinks=True, dirs_exist_ok=True, ignore=_special_files)
         draft.chmod(0o700)
         _sync(draft)
     try:
@@ -36,6 +39,16 @@ def provide(checkpoint: Path, parent: Path | None) -> bool:
             raise
     supervisor.sync_folder(str(checkpoint.parent))
     return found
+
+
+def _special_files(folder: str, names: list[str]) -> list[str]:
+    """Sockets and pipes mean nothing in a copy."""
+    paths = {name: os.path.join(folder, name) for name in names}
+    return [
+        name
+        for name, path in paths.items()
+        if not (os.path.islink(path) or os.path.isfile(path) or os.path.isdir(path))
+    ]
 
 
 def _sync(folder: Path) -> None:

@@ -9,7 +9,6 @@ are mounted under the very path that they have here, so that the variables which
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -23,16 +22,29 @@ RUNTIMES: Final = ("process", "podman", "docker")
 START_FAILED: Final = range(125, 128)
 """Exit codes of the client itself: it or the container's program could not be started."""
 
-_TRIES: Final = 3
-
 _PULL: Final[Mapping[str, str]] = {"Always": "always", "Never": "never", "IfNotPresent": "missing"}
-_OF_THE_CLIENT: Final = ("PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH")
-_SETTINGS: Final = ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "DOCKER_HOST", "XDG_RUNTIME_DIR")
+# What the client goes by: where it finds its storage, its registries, its daemon, its proxy.
+_SETTINGS: Final = frozenset(
+    (
+        *("DBUS_SESSION_BUS_ADDRESS", "REGISTRY_AUTH_FILE"),
+        *("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    )
+)
+_SETTINGS_PREFIXES: Final = ("CONTAINER", "DOCKER_", "STORAGE_")
+# What would change the client itself where a template meant its own program.
+_CHANGING_PREFIXES: Final = ("LD_", "DYLD_", "XDG_", "SSL_", "BUILDAH_", "PODMAN_", "_CONTAINERS")
+_CHANGING: Final = frozenset(
+    (
+        *("PATH", "HOME", "TMPDIR", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID"),
+        *("GODEBUG", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "GOTRACEBACK"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What the Job says of its container; `values` is its whole environment."""
+    """What the Job says of its container; `values` is its whole environment, `limits` are options
+    of the client."""
 
     image: str
     command: Sequence[str]
@@ -40,6 +52,7 @@ class Container:
     values: Mapping[str, str]
     working_dir: str
     pull_policy: str
+    limits: Sequence[str] = ()
 
 
 def container_name(trial_uid: str, attempt: int) -> str:
@@ -47,17 +60,34 @@ def container_name(trial_uid: str, attempt: int) -> str:
     return f"tunesmith-{trial_uid}-{attempt}"
 
 
-def client_argv(runtime: str, run: TrialRun, wanted: Container, files: AttemptFolder) -> list[str]:
-    """The client's command line. Values stay in its environment, out of sight of `ps`, except
-    where a variable of that name is the client's own. Raises Invalid."""
+def client_command(
+    runtime: str, run: TrialRun, wanted: Container, files: AttemptFolder, own: Mapping[str, str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The client's command line and environment, of which `own` is what it needs itself. Values for
+    the container stay in that environment, out of sight of `ps`, except where the client has a
+    variable of that name or goes by it. Raises Invalid."""
+    quiet = {
+        name: value
+        for name, value in wanted.values.items()
+        if name not in own and not _changes_client(name)
+    }
+    return tuple(_argv(runtime, run, wanted, files, quiet)), {**quiet, **own}
+
+
+def _argv(
+    runtime: str, run: TrialRun, wanted: Container, files: AttemptFolder, quiet: Mapping[str, str]
+) -> list[str]:
     if not wanted.image:
         raise Invalid("the container has no image, which --runtime needs; write one")
     argv = [runtime, "run", "--rm", "--name", container_name(run.trial_uid, run.attempt)]
     argv += ["--pull", _PULL.get(wanted.pull_policy, "missing")]
+    if runtime == "podman":
+        argv += ["--http-proxy=false"]  # proxies are for pulls; they can carry passwords
     for source, target in _mounts(run, files):
-        argv += ["--volume", f"{source}:{target}"]
+        argv += ["--volume", f"{source}:{target}:Z"]  # Z: readable in there under SELinux too
     for name, value in wanted.values.items():
-        argv += ["--env", f"{name}={value}" if name in _OF_THE_CLIENT else name]
+        argv += ["--env", name if name in quiet else f"{name}={value}"]
+    argv += wanted.limits
     if wanted.working_dir:
         argv += ["--workdir", wanted.working_dir]
     # Kubernetes' rule: `command` takes the place of ENTRYPOINT, `args` that of CMD.
@@ -67,9 +97,17 @@ def client_argv(runtime: str, run: TrialRun, wanted: Container, files: AttemptFo
     return [*argv, wanted.image, *words]
 
 
-def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the client itself needs to find its settings."""
-    return {name: environ[name] for name in _SETTINGS if name in environ}
+def client_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the client itself needs to find its storage, daemon, registries and proxy."""
+    return {name: value for name, value in environ.items() if _is_setting(name)}
+
+
+def _is_setting(name: str) -> bool:
+    return name.upper() in _SETTINGS or name.startswith(_SETTINGS_PREFIXES)
+
+
+def _changes_client(name: str) -> bool:
+    return name in _CHANGING or _is_setting(name) or name.startswith(_CHANGING_PREFIXES)
 
 
 def _mounts(run: TrialRun, files: AttemptFolder) -> list[tuple[str, str]]:
@@ -95,32 +133,3 @@ def prepare(files: AttemptFolder) -> None:
         (files.checkpoint, 0o777),
     ):
         os.chmod(path, mode)
-
-
-def remove(runtime: str, name: str, environ: Mapping[str, str]) -> None:
-    """Ends and forgets a container that its client could not; nothing when there is none. Raises
-    OSError when that does not work."""
-    said = ""
-    for _ in range(_TRIES):
-        # podman first notices, by failing, that a container whose monitor was killed has ended.
-        ran = _client([runtime, "rm", "--force", name], environ)
-        if not ran.returncode or "no such container" in ran.stderr.lower():
-            return
-        said = ran.stderr.strip()
-    raise OSError(f"{runtime} cannot remove container {name}: {said[-300:]}")
-
-
-def _client(argv: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            argv,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=30,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError(f"{' '.join(argv)} does not end") from error

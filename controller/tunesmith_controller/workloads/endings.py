@@ -3,24 +3,42 @@
 
 from __future__ import annotations
 
+import os
+
 from tunesmith_controller.ports import JobLost, JobState, TrialRun
 from tunesmith_controller.workloads import containers
-from tunesmith_controller.workloads.attempt_folder import Ending, Exit
+from tunesmith_controller.workloads.attempt_folder import AttemptFolder, Ending, Exit, exit_code
 from tunesmith_controller.workloads.job_manifest import JobEnd, exit_code_message, job
 
+_LAST_BYTES = 2000
 
-def ended_state(run: TrialRun, ended: Exit, *, contained: bool = False) -> JobState:
-    """How the end of an attempt's process shows as the end of its Job. `contained`: the process
-    was the client of a container."""
+
+def last_words(folder: AttemptFolder, ended: Exit) -> str | None:
+    """What was printed last before the client of a container exited as when it could not start it;
+    None for any other end."""
+    if ended.ending is not Ending.EXITED or ended.code not in containers.START_FAILED:
+        return None
+    if not (folder.is_accepted and folder.launch().container):
+        return None
+    with open(folder.output, "rb") as output:
+        output.seek(max(0, os.fstat(output.fileno()).st_size - _LAST_BYTES))
+        lines = output.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:500] if lines else "it printed nothing"
+
+
+def ended_state(run: TrialRun, ended: Exit, last_words: str | None = None) -> JobState:
+    """How the end of an attempt's process shows as the end of its Job. `last_words`: of a client
+    that seems not to have started its container."""
     if ended.ending in (Ending.LOST, Ending.INTERRUPTED) or ended.ended_at is None:
         return JobLost(ended.message or "its supervisor was told to end, as at a shutdown")
     code = _exit_code(ended)
     reason, message = _reason(ended, code)
-    if contained and ended.ending is Ending.EXITED and code in containers.START_FAILED:
+    if last_words is not None:
         reason = "StartFailed"
-        message = f"its container could not be started (code {code}); its log says why"
+        message = f"its container, or a command in it, could not be started: {last_words}"
     if ended.leftovers:
         message += f"; {ended.leftovers} of its processes could not be ended"
+        message += f" ({ended.message})" if ended.message else ""
     succeeded = ended.ending is Ending.EXITED and code == 0
     return job(
         run,
@@ -32,7 +50,7 @@ def ended_state(run: TrialRun, ended: Exit, *, contained: bool = False) -> JobSt
 def _exit_code(ended: Exit) -> int | None:
     if ended.ending is Ending.START_FAILED:
         return None
-    return ended.code if ended.signal is None else 128 + ended.signal
+    return exit_code(ended.code, ended.signal)
 
 
 def _reason(ended: Exit, code: int | None) -> tuple[str, str]:

@@ -38,15 +38,30 @@ def job_uid(run: TrialRun) -> str:
     return str(uuid.uuid5(_UIDS, f"{run.trial_uid}/{run.attempt}"))
 
 
-def job(run: TrialRun, started: datetime | None, end: JobEnd | None = None) -> JobPresent:
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Of a Job that goes on: how many runs of it have failed, and how the last of them exited."""
+
+    count: int = 0
+    exit_code: int | None = None
+
+
+def job(
+    run: TrialRun,
+    started: datetime | None,
+    end: JobEnd | None = None,
+    failures: Failures = Failures(),
+) -> JobPresent:
     """The attempt as a Job that was started, and has ended if `end` says so."""
     metadata = copy.deepcopy(run.spec.get("metadata") or {})
     metadata.setdefault("name", run.trial.name)
     metadata |= {"namespace": run.trial.namespace, "uid": job_uid(run)}
-    if end is not None and end.exit_code is not None:
+    exit_code = failures.exit_code if end is None else end.exit_code
+    if exit_code is not None:
         annotations = metadata.get("annotations") or {}
-        metadata["annotations"] = annotations | {EXIT_CODE_ANNOTATION: str(end.exit_code)}
-    manifest = copy.deepcopy(run.spec) | {"metadata": metadata, "status": _status(started, end)}
+        metadata["annotations"] = annotations | {EXIT_CODE_ANNOTATION: str(exit_code)}
+    status = _status(started, end, failures.count)
+    manifest = copy.deepcopy(run.spec) | {"metadata": metadata, "status": status}
     return JobPresent(job_uid(run), manifest)
 
 
@@ -61,10 +76,10 @@ def exit_code_message(exit_code: int) -> str:
     return f"{text} (killed by {name}{cause})"
 
 
-def _status(started: datetime | None, end: JobEnd | None) -> Json:
+def _status(started: datetime | None, end: JobEnd | None, failures: int) -> Json:
     status: Json = {} if started is None else {"startTime": _time(started)}
     if end is None:
-        return status | {"active": 1}
+        return status | {"active": 1} | ({"failed": failures} if failures else {})
     failed = end.restarts + (0 if end.succeeded or started is None else 1)
     if failed:
         status |= {"failed": failed}

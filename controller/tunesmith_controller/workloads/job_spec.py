@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tunesmith_controller.ports import Invalid, Json, TrialRun
-from tunesmith_controller.workloads import containers, environment
+from tunesmith_controller.workloads import container_limits, containers, environment
 from tunesmith_controller.workloads.attempt_folder import AttemptFolder
+from tunesmith_controller.workloads.container_limits import Abilities
 from tunesmith_controller.workloads.redirect import redirection
 from tunesmith_controller.workloads.slots import cpu_millis
 
@@ -31,12 +32,13 @@ _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a plan depends on beside the Job: the controller's environment, the attempt's files,
-    and what runs it ("process", or a container runtime)."""
+    what runs it ("process", or a container runtime) and what that can limit."""
 
     environ: Mapping[str, str]
     metrics: Path
     work: Path
     runtime: str = "process"
+    able: Abilities = field(default_factory=Abilities)
 
     @property
     def files(self) -> AttemptFolder:
@@ -134,18 +136,41 @@ def _contained(  # noqa: PLR0917 - what is known of the container
         values=values,
         working_dir=str(container.get("workingDir") or ""),
         pull_policy=str(container.get("imagePullPolicy") or ""),
+        limits=_limit_options(container, where, around.able),
     )
-    own = environment.inherited(around.environ) | containers.client_environment(around.environ)
-    path = around.environ.get("PATH") or _DEFAULT_PATH
-    executable = shutil.which(around.runtime, path=path)
+    own = client_environment(around.environ)
+    argv, env = containers.client_command(around.runtime, run, wanted, around.files, own)
+    executable = container_client(around.runtime, around.environ)
+    return executable, argv, env, str(around.files.path)
+
+
+def container_client(runtime: str, environ: Mapping[str, str]) -> str:
+    """The path of podman or docker. Raises Invalid."""
+    path = environ.get("PATH") or _DEFAULT_PATH
+    executable = shutil.which(runtime, path=path)
     if executable is None:
         raise Invalid(
-            f"{around.runtime} is not on the PATH of the controller ({path}); install it, or run "
+            f"{runtime} is not on the PATH of the controller ({path}); install it, or run "
             "without --runtime"
         )
-    argv = containers.client_argv(around.runtime, run, wanted, around.files)
-    client = {**values, **own, "PATH": path}
-    return executable, tuple(argv), client, str(around.files.path)
+    return executable
+
+
+def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What podman or docker gets of the controller's environment."""
+    path = environ.get("PATH") or _DEFAULT_PATH
+    settings = containers.client_settings(environ)
+    return {**environment.inherited(environ), **settings, "PATH": path}
+
+
+def _limit_options(container: Json, where: str, able: Abilities) -> list[str]:
+    """CPUs and memory that the container may take; requests are no limits."""
+    resources = _mapping(container.get("resources"), f"{where}.resources")
+    limits = _mapping(resources.get("limits"), f"{where}.resources.limits")
+    try:
+        return container_limits.options(limits, able)
+    except ValueError as error:
+        raise Invalid(f"{where}.resources.limits: {error}") from None
 
 
 def _own_file(run: TrialRun, around: Surroundings) -> Callable[[str], str]:

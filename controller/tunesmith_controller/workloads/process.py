@@ -37,16 +37,22 @@ from tunesmith_controller.workloads.attempt_folder import (
     TRIAL_UID,
     AttemptFolder,
     AttemptId,
-    Ending,
     Exit,
     Launch,
     attempts,
     delete,
     find_unfinished,
 )
-from tunesmith_controller.workloads.endings import ended_state
-from tunesmith_controller.workloads.job_manifest import job
-from tunesmith_controller.workloads.job_spec import Plan, Surroundings, plan
+from tunesmith_controller.workloads.container_limits import Abilities, abilities
+from tunesmith_controller.workloads.endings import ended_state, last_words
+from tunesmith_controller.workloads.job_manifest import Failures, job
+from tunesmith_controller.workloads.job_spec import (
+    Plan,
+    Surroundings,
+    client_environment,
+    container_client,
+    plan,
+)
 from tunesmith_controller.workloads.slots import CpuSlots, cpus_text
 
 __all__ = ["ProcessSettings", "ProcessWorkloads"]
@@ -127,6 +133,7 @@ class ProcessWorkloads:
         self._adoption = asyncio.Lock()
         self._adopted = False
         self._order = 0
+        self._able: Abilities | None = None
 
     # ---- the port ----
 
@@ -146,12 +153,13 @@ class ProcessWorkloads:
             ended = await self._end_of(folder)
             if ended is not None:
                 self._forget((run.trial_uid, run.attempt))
-                contained = folder.is_accepted and bool(folder.launch().container)
-                return ended_state(run, ended, contained=contained)
+                return ended_state(run, ended, last_words(folder, ended))
             self._track((run.trial_uid, run.attempt), folder)
             self._start_admitted()
             started = folder.started()
-            return job(run, started.at) if started else self._unstarted(run, folder)
+            if started is None:
+                return self._unstarted(run, folder)
+            return job(run, started.at, failures=Failures(started.failures, started.last_code))
 
     async def stop(self, run: TrialRun) -> None:
         with _disk(run):
@@ -169,10 +177,8 @@ class ProcessWorkloads:
     async def release(self, run: TrialRun) -> None:
         """Output stays readable until `remove`."""
         with _disk(run):
-            folder = self._folder(run.trial_uid, run.attempt)
-            if folder.is_over:
+            if self._folder(run.trial_uid, run.attempt).is_over:
                 self._forget((run.trial_uid, run.attempt))
-                await self._remove_container(folder)
 
     async def remove(self, trial_uid: str) -> None:
         """Deletes everything of a trial; nothing when there is nothing.
@@ -230,11 +236,15 @@ class ProcessWorkloads:
 
     async def _accept(self, run: TrialRun, folder: AttemptFolder) -> None:
         runtime = self._settings.runtime
-        made = plan(run, Surroundings(self._environ, folder.metrics, folder.work, runtime))
-        self._say_differences(made)
+        able = await self._abilities()
+        made = plan(run, Surroundings(self._environ, folder.metrics, folder.work, runtime, able))
+        self._say_differences(run, made)
         self._order += 1
         folder.create()
-        await asyncio.to_thread(self._make_files, run, folder)
+        if not await asyncio.to_thread(self._make_files, run, folder):
+            self._say_once(
+                f"trial {run.trial.name} begins without a checkpoint: its parent has left none"
+            )
         if made.container:
             containers.prepare(folder)
         if made.cwd == str(folder.work):
@@ -257,29 +267,26 @@ class ProcessWorkloads:
             )
         )
 
-    def _make_files(self, run: TrialRun, folder: AttemptFolder) -> None:
-        """What the program finds: its checkpoint directory, a place for its metrics files."""
+    def _make_files(self, run: TrialRun, folder: AttemptFolder) -> bool:
+        """What the program finds: its checkpoint directory, a place for its metrics files. False
+        when the parent whose checkpoint it should have left none."""
         parent = self._folder(run.parent_uid, 0).checkpoint if run.parent_uid else None
-        if not checkpoints.provide(folder.checkpoint, parent):
-            self._say_once(
-                f"trial {run.trial.name} begins without a checkpoint: its parent has left none"
-            )
+        found = checkpoints.provide(folder.checkpoint, parent)
         for path in (folder.shared, folder.shared / "metrics"):
             path.mkdir(mode=0o700, exist_ok=True)
+        return found
 
-    async def _remove_container(self, folder: AttemptFolder) -> None:
-        """What a container whose client was killed has left; usually nothing."""
-        name = folder.launch().container if folder.is_accepted else ""
-        ended = folder.exit()
-        if name and (ended is None or ended.ending is not Ending.EXITED):
-            await asyncio.to_thread(containers.remove, self._settings.runtime, name, self._environ)
+    async def _abilities(self) -> Abilities:
+        """Asked once, and again after a failure: the runtime may have been started meanwhile."""
+        if self._settings.runtime != "process" and self._able is None:
+            client = container_client(self._settings.runtime, self._environ)
+            environ = client_environment(self._environ)
+            self._able = await asyncio.to_thread(abilities, client, environ)
+        return self._able or Abilities()
 
-    def _say_differences(self, made: Plan) -> None:
+    def _say_differences(self, run: TrialRun, made: Plan) -> None:
         if made.container:
-            self._say_once(
-                "CPU and memory limits decide how many trials run at once; they are not imposed "
-                "on their containers"
-            )
+            self._say_differences_of_containers(run)
         elif made.image:
             self._say_once(
                 f"images are not pulled in process mode: the command of image {made.image} runs "
@@ -291,10 +298,24 @@ class ProcessWorkloads:
                 f"a trial asks for {cpus_text(made.cpu_millis)} CPUs and {capacity} may be used "
                 f"here: it runs with {capacity}, alone"
             )
-        if made.wants_gpu:
+        if made.wants_gpu and made.container:
+            self._say_once("a trial asks for a GPU: containers on this machine are given none")
+        elif made.wants_gpu:
             self._say_once(
                 "GPU limits are not kept in process mode: every trial sees every GPU, and CPUs "
                 "alone decide how many run at once"
+            )
+
+    def _say_differences_of_containers(self, run: TrialRun) -> None:
+        if self._able is None or not (self._able.cpus and self._able.memory):
+            self._say_once(
+                f"{self._settings.runtime} cannot limit CPUs and memory for this user (no control "
+                "groups): limits decide how many trials run at once, and are not imposed on them"
+            )
+        if run.collector == "Push":
+            self._say_once(
+                "katib.report_metrics does not reach this machine from a container: use "
+                "tunesmith.report, or print metrics"
             )
 
     def _say_once(self, sentence: str) -> None:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who a process is, so that a reused pid is never taken for it: pid, start time and boot.
 
-`attempt_folder.py` reads identities from `supervisor.json`; the process table itself is read by
-`supervisor.py`, which runs alone and therefore imports nothing from here.
+`attempt_folder.py` reads identities from `supervisor.json`; the table itself is read by
+`process_table.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunesmith_controller.workloads import supervisor
+from tunesmith_controller.workloads import process_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ProcessIdentity:
 
     @property
     def is_of_this_boot(self) -> bool:
-        return self.boot == supervisor.boot()
+        return self.boot == process_table.boot()
 
     @property
     def exists(self) -> bool:
@@ -37,8 +37,8 @@ class ProcessIdentity:
 
     def send(self, number: int) -> bool:
         """Signals it, never another process; False when it is gone."""
-        return self.is_of_this_boot and supervisor.signal_process(self.pid, self.start, number)
+        return self.is_of_this_boot and process_table.signal_process(self.pid, self.start, number)
 
-    def _row(self) -> supervisor.Process | None:
-        row = supervisor.read_process(self.pid) if self.is_of_this_boot else None
+    def _row(self) -> process_table.Process | None:
+        row = process_table.read_process(self.pid) if self.is_of_this_boot else None
         return row if row is not None and row.start == self.start else None

@@ -17,13 +17,13 @@ import os
 import signal
 from pathlib import Path
 
-from tunesmith_controller.workloads import supervisor
+from tunesmith_controller.workloads import process_table
 from tunesmith_controller.workloads.process_identity import ProcessIdentity
 
 METRICS_VARIABLE = "TUNESMITH_METRICS_FILE"
 
 
-def find(program: ProcessIdentity, metrics: str, output: Path) -> list[supervisor.Process]:
+def find(program: ProcessIdentity, metrics: str, output: Path) -> list[process_table.Process]:
     """The running processes of an attempt, oldest evidence first, each once.
 
     program: who the attempt's program is, or was. metrics: the value of TUNESMITH_METRICS_FILE in
@@ -31,7 +31,7 @@ def find(program: ProcessIdentity, metrics: str, output: Path) -> list[superviso
     """
     if not program.is_of_this_boot:
         return []
-    table = supervisor.list_processes()
+    table = process_table.list_processes()
     mark = f"{METRICS_VARIABLE}={metrics}".encode()
     leads = program.exists
     own = [
@@ -41,7 +41,7 @@ def find(program: ProcessIdentity, metrics: str, output: Path) -> list[superviso
         or _carries(row.pid, mark)
         or _prints_to(row.pid, output)
     ]
-    found = own + supervisor.descendants(table, {row.pid for row in own})
+    found = own + process_table.descendants(table, {row.pid for row in own})
     return [row for row in found if row.runs and row.pid != os.getpid()]
 
 
@@ -54,7 +54,7 @@ def kill(program: ProcessIdentity, metrics: str, output: Path) -> bool:
     for _ in range(2):
         found = find(program, metrics, output)
         for row in found:
-            supervisor.signal_process(row.pid, row.start, signal.SIGKILL)
+            process_table.signal_process(row.pid, row.start, signal.SIGKILL)
         if found:
             return False
     return True

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The small program that runs one attempt of a trial and outlives the controller.
 
-`process.py` starts it as `python -I -S supervisor.py FOLDER/launch.json`, in a session of its own;
-`process_identity.py` and `stragglers.py` import its reading of the process table, so that both
-sides see the same. It imports the standard library only, and little of it: there is one of these
-per running trial (no dataclasses, typing, subprocess: they would double its start time).
+`process.py` starts it as `python -I -S supervisor.py FOLDER/launch.json`, in a session of its own.
+It imports the standard library only, and little of it: there is one of these per running trial (no
+dataclasses, typing, subprocess: they would double its start time).
 
 Files of the attempt's folder, each written whole or not at all:
 
@@ -34,6 +33,18 @@ import signal
 import sys
 import time
 
+if __name__ == "__main__":  # started by its path, and without the places of installed packages
+    sys.path.append(os.path.abspath(__file__).rpartition("/tunesmith_controller/")[0])
+
+from tunesmith_controller.workloads.process_table import (
+    Process,
+    boot,
+    descendants,
+    list_processes,
+    read_process,
+    signal_process,
+)
+
 TYPE_CHECKING = False  # what typing says it is, without importing it
 if TYPE_CHECKING:
     from typing import Any
@@ -59,123 +70,6 @@ HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-
-
-# ---- the process table --------------------------------------------------------------------------
-
-
-class Process:
-    """One row of the process table. `start` is opaque text: equal for the same process only."""
-
-    __slots__ = ("group", "parent", "pid", "session", "start", "state")
-
-    def __init__(  # noqa: PLR0917 - the columns in their order
-        self, pid: int, parent: int, group: int, session: int, state: str, start: str
-    ) -> None:
-        self.pid = pid
-        self.parent = parent
-        self.group = group
-        self.session = session
-        self.state = state
-        self.start = start
-
-    @property
-    def runs(self) -> bool:
-        """False for a zombie: it has ended and only waits to be reaped."""
-        return self.state not in ("Z", "X", "x")
-
-
-def read_process(pid: int) -> Process | None:
-    """The process with this pid now; None when there is none."""
-    if not os.path.isdir("/proc/self"):
-        return next((row for row in _ps("-p", str(pid)) if row.pid == pid), None)
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read().decode("ascii", "replace")
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None
-    # The name is in parentheses and may itself hold spaces and parentheses (man 5 proc_pid_stat).
-    fields = text[text.rindex(")") + 1 :].split()
-    parent, group, session = (int(field) for field in fields[1:4])
-    return Process(pid, parent, group, session, fields[0], fields[19])
-
-
-def list_processes() -> list[Process]:
-    """All processes that can be seen, in no order; each row is consistent, the list is not."""
-    if not os.path.isdir("/proc/self"):
-        return _ps("-A")
-    rows = (read_process(int(name)) for name in os.listdir("/proc") if name.isdigit())
-    return [row for row in rows if row is not None]
-
-
-def _ps(*which: str) -> list[Process]:
-    """The table where there is no /proc (macOS); a session counts as its leader's group there."""
-    import subprocess  # noqa: PLC0415 - costs more than everything else here, and Linux has /proc
-
-    columns = "pid=,ppid=,pgid=,stat=,lstart="
-    command = ["ps", *which, "-o", columns]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ps:
-        lines = [line.split(None, 4) for line in ps.communicate()[0].splitlines()]
-    return [
-        Process(int(pid), int(parent), int(group), int(group), state[0], start.strip())
-        for pid, parent, group, state, start in lines
-        if int(pid) != ps.pid
-    ]
-
-
-def boot() -> str:
-    """Names this run of the machine and our view of its pids; "" where the kernel has no name.
-
-    A pid and a start time mean something only within one boot and one pid namespace.
-    """
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def descendants(table: list[Process], roots: set[int]) -> list[Process]:
-    """The processes below `roots`, without the roots."""
-    children: dict[int, list[Process]] = {}
-    for row in table:
-        children.setdefault(row.parent, []).append(row)
-    found: dict[int, Process] = {}
-    unseen = list(roots)
-    while unseen:
-        for row in children.get(unseen.pop(), []):
-            if row.pid not in found and row.pid not in roots:
-                found[row.pid] = row
-                unseen.append(row.pid)
-    return list(found.values())
-
-
-def signal_process(pid: int, start: str, number: int) -> bool:
-    """Signals the process that has this pid and start time; False when it is gone.
-
-    The handle is opened before the start time is compared, so a pid that is reused in between is
-    never signalled. Without handles (macOS, Linux before 5.3) the comparison alone has to do.
-    """
-    try:
-        handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
-    except ProcessLookupError:
-        return False
-    except OSError:
-        handle = -1
-    try:
-        now = read_process(pid)
-        if now is None or now.start != start:
-            return False
-        if handle >= 0:
-            signal.pidfd_send_signal(handle, number)
-        else:
-            os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    finally:
-        if handle >= 0:
-            os.close(handle)
-    return True
 
 
 # ---- files --------------------------------------------------------------------------------------
@@ -404,11 +298,11 @@ def end_of_program(
     """Waits for the program, or ends it when asked to or when its time is up; says which."""
     while not primary.has_ended():
         if _exists(folder, STOP) or wakeups.terminated:
-            end_program(primary, launch["grace_seconds"], wakeups)
+            end_program(primary, launch, wakeups)
             return STOPPED if _exists(folder, STOP) else INTERRUPTED
         left = deadline - time.monotonic()
         if left <= 0:
-            end_program(primary, launch["grace_seconds"], wakeups)
+            end_program(primary, launch, wakeups)
             return DEADLINE_EXCEEDED
         wakeups.wait(min(POLL_SECONDS, left))
     return EXITED
@@ -424,14 +318,15 @@ def end_of_pause(folder: str, seconds: float, deadline: float, wakeups: Wakeups)
     return DEADLINE_EXCEEDED if time.monotonic() >= deadline else EXITED
 
 
-def end_program(primary: Primary, grace: float, wakeups: Wakeups) -> None:
-    """SIGTERM to the program's group, then, when `grace` seconds have passed, SIGKILL to all."""
+def end_program(primary: Primary, launch: dict[str, Any], wakeups: Wakeups) -> None:
+    """SIGTERM to the program's group, then, when its grace has passed, SIGKILL to all."""
     for number in (signal.SIGTERM, signal.SIGCONT):  # a stopped process would not see SIGTERM
         _signal_group(primary.pid, number)
-    deadline = time.monotonic() + grace
+    deadline = time.monotonic() + launch["grace_seconds"]
     while not primary.has_ended():
         wakeups.wait(min(POLL_SECONDS, deadline - time.monotonic()))
         if time.monotonic() >= deadline:
+            _end_container(launch)  # before its monitor is killed: so the runtime sees it end
             kill_tree(primary, wakeups)
             return
 
@@ -499,51 +394,75 @@ def supervise(folder: str, wakeups: Wakeups) -> None:
     with open(os.path.join(folder, LAUNCH), encoding="utf-8") as file:
         launch: dict[str, Any] = json.load(file)
     primary = Primary(folder, launch)
-    started = _now()
-    write_durably(os.path.join(folder, SUPERVISOR), _identities(primary, started))
+    record = {**_identities(primary), "started_at": _now()}
+    write_durably(os.path.join(folder, SUPERVISOR), record)
     if _exists(folder, STOP):
         primary.cancel()
-        _write_exit(folder, {"reason": STOPPED_BEFORE_START, "ended_at": _now()})
+        _write_surely(folder, EXIT, {"reason": STOPPED_BEFORE_START, "ended_at": _now()})
         return
     primary.go()
-    deadline, restarts, leftovers = deadline_of(launch), 0, 0
-    while True:
-        reason = end_of_program(primary, folder, launch, deadline, wakeups)
-        ended = _now()
-        leftovers += end_leftovers(primary, launch["leftover_seconds"], wakeups)
-        code, number, error = primary.outcome()
-        has_failed = reason == EXITED and not error and code != 0
-        if not has_failed or leftovers or restarts >= launch.get("restarts", 0):
+    deadline, restarts = deadline_of(launch), 0
+    end = run_to_end(primary, folder, launch, deadline, wakeups)
+    while may_restart(end) and restarts < launch.get("restarts", 0):
+        # For people who look while it waits; then who runs next, before it runs.
+        record |= {"failures": restarts + 1, "exit_code": end["exit_code"], "signal": end["signal"]}
+        _write_surely(folder, SUPERVISOR, record)
+        end["reason"] = end_of_pause(folder, restart_delay(restarts), deadline, wakeups)
+        if end["reason"] != EXITED:
             break
-        reason = end_of_pause(folder, restart_delay(restarts), deadline, wakeups)
-        if reason != EXITED:
-            break
-        restarts += 1
         primary = Primary(folder, launch)
-        # Who runs now, before it runs; the attempt has begun long ago.
-        write_durably(os.path.join(folder, SUPERVISOR), _identities(primary, started))
+        record |= _identities(primary)
+        _write_surely(folder, SUPERVISOR, record)
+        if _exists(folder, STOP):
+            primary.cancel()
+            end["reason"] = STOPPED
+            break
         primary.go()
-    _write_exit(
-        folder,
-        {
-            "reason": START_FAILED if error else reason,
-            "message": error,
-            "exit_code": code,
-            "signal": number,
-            "started_at": started,
-            "ended_at": ended,
-            "leftovers": leftovers,
-            "restarts": restarts,
-        },
-    )
+        restarts += 1
+        end = run_to_end(primary, folder, launch, deadline, wakeups)
+    _write_surely(folder, EXIT, {**end, "started_at": record["started_at"], "restarts": restarts})
+
+
+def run_to_end(
+    primary: Primary, folder: str, launch: dict[str, Any], deadline: float, wakeups: Wakeups
+) -> dict[str, Any]:
+    """Returns when nothing of a program that was started is left: how it ended."""
+    reason = end_of_program(primary, folder, launch, deadline, wakeups)
+    ended = _now()
+    problem = _end_container(launch)
+    leftovers = end_leftovers(primary, launch["leftover_seconds"], wakeups)
+    code, number, error = primary.outcome()
+    return {
+        "reason": START_FAILED if error else reason,
+        "message": error or problem,
+        "exit_code": code,
+        "signal": number,
+        "ended_at": ended,
+        "leftovers": leftovers + bool(problem),
+    }
+
+
+def may_restart(end: dict[str, Any]) -> bool:
+    """A program that ran, failed by itself, and is gone."""
+    return bool(end["reason"] == EXITED and end["exit_code"] != 0 and not end["leftovers"])
 
 
 def restart_delay(restarts: int) -> float:
     """Seconds before the next restart: 1, 2, 4 ... at most 60, as Kubernetes doubles its own."""
-    return float(min(2**restarts, 60))
+    return float(min(2 ** min(restarts, 6), 60))
 
 
-def _identities(primary: Primary, started: str) -> dict[str, Any]:
+def _end_container(launch: dict[str, Any]) -> str:
+    """What hinders the end of the attempt's container; "" when nothing does, or it has none."""
+    if not launch.get("container"):
+        return ""
+    # Loaded here: it needs subprocess, which most attempts do without.
+    from tunesmith_controller.workloads.container_end import end_container  # noqa: PLC0415
+
+    return end_container(launch["executable"], launch["container"], launch["env"])
+
+
+def _identities(primary: Primary) -> dict[str, Any]:
     own, program = read_process(os.getpid()), read_process(primary.pid)
     return {
         "pid": os.getpid(),
@@ -551,15 +470,14 @@ def _identities(primary: Primary, started: str) -> dict[str, Any]:
         "boot": boot(),
         "program_pid": primary.pid,
         "program_start": program.start if program else "",
-        "started_at": started,
     }
 
 
-def _write_exit(folder: str, record: dict[str, Any]) -> None:
+def _write_surely(folder: str, name: str, record: dict[str, Any]) -> None:
     """Keeps trying while the disk is full: the end of a day's training is worth the wait."""
     while True:
         try:
-            write_durably(os.path.join(folder, EXIT), record)
+            write_durably(os.path.join(folder, name), record)
             return
         except OSError as failure:
             if failure.errno not in _DISK_FULL:
