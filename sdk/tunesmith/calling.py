@@ -47,10 +47,12 @@ def _call_in_thread(work: Coroutine[Any, Any, T]) -> T:
         # Inside: the interrupt may come while the thread is being started.
         thread.start()
         return done.result()
-    except KeyboardInterrupt:
-        with suppress(TimeoutError, RuntimeError):  # never begun, or ended by itself
-            loop, task = started.result(timeout=_BEGINS_WITHIN_S)
-            loop.call_soon_threadsafe(task.cancel)
+    except BaseException:
+        # An interrupt, or what another signal handler raised; the work's own error finds it ended.
+        if not done.done():
+            with suppress(TimeoutError, RuntimeError):  # never begun, or ended by itself
+                loop, task = started.result(timeout=_BEGINS_WITHIN_S)
+                loop.call_soon_threadsafe(task.cancel)
         raise
     finally:
         if thread.is_alive():

@@ -55,8 +55,38 @@ def test_the_stop_button_of_a_notebook_lets_the_work_clean_up_and_is_raised() ->
             call(work())
 
     loop = asyncio.new_event_loop()  # asyncio.run would take the interrupt for itself
+    # A shell starts background jobs with interrupts ignored, and this process inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         loop.run_until_complete(notebook())
     finally:
+        signal.signal(signal.SIGINT, before)
         loop.close()
     assert steps == ["begun", "cleaned up"]
+
+
+def test_what_any_signal_handler_raises_ends_the_work_too() -> None:
+    steps: list[str] = []
+
+    def too_late(*_: object) -> None:
+        raise TimeoutError("too late")
+
+    async def work() -> None:
+        try:
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGUSR1)
+            await asyncio.Event().wait()
+        finally:
+            steps.append("cleaned up")
+
+    async def notebook() -> None:
+        with pytest.raises(TimeoutError, match="too late"):
+            call(work())
+
+    before = signal.signal(signal.SIGUSR1, too_late)
+    try:
+        asyncio.run(notebook())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert steps == ["cleaned up"]
