@@ -9,27 +9,35 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Final
 
 from tunesmith_api.errors import Invalid
-from tunesmith_suggestion.algorithms.grid import GridSearch
-from tunesmith_suggestion.algorithms.multivariate_tpe import MultivariateTpe
-from tunesmith_suggestion.algorithms.random import RandomSearch
-from tunesmith_suggestion.algorithms.sobol import SobolSearch
-from tunesmith_suggestion.algorithms.tpe import Tpe
 from tunesmith_suggestion.protocol import Algorithm
 
 GROUP: Final = "tunesmith.algorithms"
+_OURS: Final = "tunesmith_suggestion.algorithms"
+
+
+def _ours(module: str, name: str) -> Callable[[], Algorithm]:
+    """Imported when first asked for: a service that runs `random` never pays for `scipy`."""
+
+    def made() -> Algorithm:
+        found: Algorithm = getattr(import_module(f"{_OURS}.{module}"), name)()
+        return found
+
+    return made
+
 
 BUILT_IN: Final[Mapping[str, Callable[[], Algorithm]]] = MappingProxyType(
     {
-        "grid": GridSearch,
-        "multivariate-tpe": MultivariateTpe,
-        "random": RandomSearch,
-        "sobol": SobolSearch,
-        "tpe": Tpe,
+        "grid": _ours("grid", "GridSearch"),
+        "multivariate-tpe": _ours("multivariate_tpe", "MultivariateTpe"),
+        "random": _ours("random", "RandomSearch"),
+        "sobol": _ours("sobol", "SobolSearch"),
+        "tpe": _ours("tpe", "Tpe"),
     }
 )
 

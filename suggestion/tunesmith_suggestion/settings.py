@@ -14,13 +14,14 @@ from enum import StrEnum
 
 from tunesmith_api.search_space import parse_finite, parse_int
 
-SettingValue = int | float | bool
+SettingValue = int | float | bool | str
 
 
 class SettingType(StrEnum):
     INTEGER = "integer"
     NUMBER = "number"
     BOOLEAN = "true or false"
+    CHOICE = "one of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Setting:
     """One setting. `above` and `below` are open bounds, `at_least` a closed one.
 
     `default` None means: unset has its own meaning, told by `help`. `aliases` are other spellings.
+    `choices` are what a CHOICE may be; case does not matter.
     """
 
     name: str
@@ -38,10 +40,13 @@ class Setting:
     at_least: float | None = None
     above: float | None = None
     below: float | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> str:
         """The type and range in words: "a number > 0 and < 1"."""
+        if self.type is SettingType.CHOICE:
+            return f"one of {', '.join(self.choices)}"
         bounds = [
             f"{sign} {bound:g}"
             for sign, bound in ((">=", self.at_least), (">", self.above), ("<", self.below))
@@ -54,6 +59,8 @@ class Setting:
         """The typed value. Raises ValueError on a text of another type or out of range."""
         if self.type is SettingType.BOOLEAN:
             return _parse_flag(text)
+        if self.type is SettingType.CHOICE:
+            return _parse_choice(text, self.choices)
         value = parse_int(text) if self.type is SettingType.INTEGER else parse_finite(text)
         if not self._in_range(value):
             raise ValueError(f"{text} is out of range")
@@ -102,6 +109,10 @@ class SettingValues:
 
     def number(self, name: str) -> float:
         return float(self._given(name))
+
+    def choice(self, name: str) -> str:
+        """As spelled in the declaration's `choices`."""
+        return str(self._given(name))
 
     def flag(self, name: str) -> bool:
         return bool(self._given(name))
@@ -159,6 +170,14 @@ def _unknown(algorithm: str, spelling: str, spellings: Mapping[str, Setting]) ->
     hint = f"; did you mean {close[0]!r}?" if close else ""
     known = ", ".join(sorted(spellings)) or "none"
     return f"unknown setting {spelling!r} for algorithm {algorithm!r}{hint} (known: {known})"
+
+
+def _parse_choice(text: str, choices: Sequence[str]) -> str:
+    wanted = text.strip().lower()
+    for choice in choices:
+        if choice.lower() == wanted:
+            return choice
+    raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
 
 
 def _parse_flag(text: str) -> bool:

@@ -20,6 +20,7 @@ from decimal import Decimal
 from statistics import NormalDist
 
 import numpy as np
+import numpy.typing as npt
 
 from tunesmith_api.search_space import (
     Distribution,
@@ -27,10 +28,14 @@ from tunesmith_api.search_space import (
     IntParameter,
     ListParameter,
     Parameter,
+    ParameterType,
     SearchSpace,
     SpaceError,
     Value,
+    parse_finite,
 )
+
+Floats = npt.NDArray[np.float64]
 
 _LOG_NEAR = 1e15
 """Above this ratio to the lower bound log1p gains nothing over log, and may overflow."""
@@ -40,7 +45,7 @@ _LARGEST_EXPONENT = 709.78
 
 @dataclass(frozen=True, slots=True)
 class ChoiceAxis:
-    """Discrete and categorical parameters: the distinct choices, equally likely."""
+    """Categorical parameters: the distinct choices, equally likely, in no order."""
 
     name: str
     choices: tuple[str, ...]
@@ -58,6 +63,40 @@ class ChoiceAxis:
     def index(self, value: Value) -> int:
         """Raises ValueError when it is not a choice."""
         return self.choices.index(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedAxis:
+    """Discrete parameters: numbers in ascending order, as the user's texts, equally likely.
+
+    Each owns an equal cell of [0, 1], whatever the numbers' distances: lists like 32, 64, 128 are
+    meant as steps.
+    """
+
+    name: str
+    choices: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.choices)
+
+    def at(self, u: float) -> Value:
+        return self.choices[min(int(u * self.count), self.count - 1)]
+
+    def value(self, index: int) -> Value:
+        return self.choices[index]
+
+    def index(self, value: Value) -> int:
+        """Raises ValueError when it is not a choice."""
+        return self.choices.index(str(value))
+
+    def position(self, value: Value) -> float:
+        """The middle of the value's cell. Raises ValueError when it is not a choice."""
+        return (self.index(value) + 0.5) / self.count
+
+    def edges(self) -> list[float]:
+        """Where the cells begin and end in [0, 1]: count + 1 numbers."""
+        return [i / self.count for i in range(self.count + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +153,25 @@ class NumberAxis:
             return 0.5
         return self._probability(self._scale(value))
 
+    def positions(self, values: Sequence[Value]) -> Floats:
+        """`position` of many values at once; each result depends on its own value only."""
+        if self.count == 1:
+            return np.full(len(values), 0.5)
+        low = self.parameter.low
+        offsets = np.array([float(v - low) for v in values if not isinstance(v, str)])  # exact: int
+        scaled = self._scaled(offsets) if self.is_log else offsets
+        if self.bell is not None:
+            return np.array([self._probability(float(x)) for x in scaled])
+        found: Floats = np.clip((scaled - self.left) / (self.right - self.left), 0.0, 1.0)
+        return found
+
+    def _scaled(self, offsets: Floats) -> Floats:
+        low = float(self.parameter.low)
+        ratios = offsets / low
+        far: Floats = np.log(offsets + low) - math.log(low)
+        near: Floats = np.log1p(np.minimum(ratios, _LOG_NEAR))
+        return np.where(ratios < _LOG_NEAR, near, far)
+
     def edges(self) -> list[float]:
         """Where the cells of a finite axis begin and end in [0, 1]: count + 1 numbers."""
         on_scale = [self._scale(self.value(i)) for i in range(self.count or 0)]
@@ -159,7 +217,7 @@ class NumberAxis:
         return below if x < middle else below + 1
 
 
-Axis = ChoiceAxis | NumberAxis
+Axis = ChoiceAxis | OrderedAxis | NumberAxis
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +279,7 @@ def compile_space(space: SearchSpace) -> CompiledSpace:
 
 def _axis(parameter: Parameter) -> Axis:
     if isinstance(parameter, ListParameter):
-        return ChoiceAxis(parameter.name, tuple(dict.fromkeys(parameter.choices)))
+        return _list_axis(parameter)
     if not math.isfinite(float(parameter.high) - float(parameter.low)):
         raise SpaceError(parameter.name, "feasibleSpace", "max - min is too large a number")
     is_log = parameter.distribution.is_log
@@ -235,6 +293,16 @@ def _axis(parameter: Parameter) -> Axis:
     if parameter.distribution in (Distribution.NORMAL, Distribution.LOG_NORMAL):
         bell = NormalDist(width / 2, width / 6)
     return NumberAxis(parameter, count, is_log, left, right, bell)
+
+
+def _list_axis(parameter: ListParameter) -> Axis:
+    distinct = tuple(dict.fromkeys(parameter.choices))
+    if parameter.type is not ParameterType.DISCRETE:
+        return ChoiceAxis(parameter.name, distinct)
+    try:
+        return OrderedAxis(parameter.name, tuple(sorted(distinct, key=parse_finite)))
+    except ValueError:  # Katib accepts any texts here; they have no order then
+        return ChoiceAxis(parameter.name, distinct)
 
 
 def _outer_edges(axis: NumberAxis, count: int) -> tuple[float, float]:
