@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith_suggestion.algorithms.random import RandomSearch
 from tunesmith_suggestion.algorithms.tpe import Tpe
-from tunesmith_suggestion.settings import read_settings, setting_problems
+from tunesmith_suggestion.settings import Setting, SettingType, read_settings, setting_problems
 from tunesmith_suggestion.testing import a_problem
 
 
@@ -63,3 +63,19 @@ def test_two_spellings_of_one_setting_are_refused() -> None:
 
 def test_every_problem_is_told_at_once() -> None:
     assert len(tpe_problems(gamma="2", prior_weight="x", sigma="1")) == 3
+
+
+STRATEGY = Setting(
+    "restart_strategy", SettingType.CHOICE, "none", "How to go on.", choices=("none", "ipop")
+)
+
+
+@pytest.mark.parametrize("text", ["ipop", "IPOP", " Ipop "])
+def test_a_choice_is_read_as_it_is_declared(text: str) -> None:
+    values = read_settings("any", [STRATEGY], {"restart_strategy": text})
+    assert values.choice("restart_strategy") == "ipop"
+
+
+def test_another_choice_is_refused_with_those_there_are() -> None:
+    found = setting_problems("any", [STRATEGY], {"restart_strategy": "bipop"})
+    assert found == ["setting 'restart_strategy' is 'bipop'; it must be one of none, ipop"]
