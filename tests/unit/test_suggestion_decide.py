@@ -194,6 +194,16 @@ def test_the_object_keeps_unborn_assignments_and_a_window_of_older_ones() -> Non
     assert [a.ordinal for a in trimmed.suggestions] == list(range(298 - 64, 300))
 
 
+def test_what_was_fitted_long_ago_is_still_handed_to_the_next_request() -> None:
+    status = given.suggestion(requests=300, count=300, assigned=list(range(300))).status
+    batches = tuple(Batch(first=k, count=1, recorded="fit" if k == 20 else "") for k in range(300))
+    trimmed = trim(status.with_(batches=batches), census(ended(298), PROBLEM.objective))
+    assert [b.first for b in trimmed.batches if b.recorded] == [20]
+    suggestion = given.suggestion(requests=2)
+    _, ask = ask_first(suggestion.with_(status=suggestion.status.with_(batches=trimmed.batches)))
+    assert ask.recorded == "fit"
+
+
 def test_peoples_points_come_before_the_algorithms_and_need_no_service() -> None:
     suggestion = given.suggestion(requests=4, count=2)
     points = [{"x": "1.0"}, {"x": "2.0"}, {"x": "3.0"}]

@@ -7,7 +7,7 @@ the same question; its answer is stored before Trials are created from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -282,9 +282,9 @@ def _texts(assignment: TrialAssignment | None) -> Mapping[str, str] | None:
     return {p.name: p.value for p in assignment.parameter_assignments}
 
 
-def _last_record(batches: Iterable[Batch]) -> str:
-    records = [batch.recorded for batch in batches if batch.recorded]
-    return records[-1] if records else ""
+def _last_record(batches: Sequence[Batch]) -> str:
+    last = _last_fitted(batches)
+    return batches[last].recorded if last >= 0 else ""
 
 
 # ---- answers ------------------------------------------------------------------------------------
@@ -381,12 +381,18 @@ def _assignment(problem: Problem, ordinal: int, texts: Mapping[str, str]) -> Tri
 def trim(status: SuggestionStatus, created: Census) -> SuggestionStatus:
     """Keeps every assignment that is not yet a Trial and a window of older ones, so that the
     object stays small at any number of trials. Batches are kept as long as a Trial still needs
-    their record."""
+    their record, and the last one in which something was fitted until the next is."""
     old = [a for a in status.suggestions if a.ordinal in created.by_ordinal]
     dropped = {a.ordinal for a in old[:-KEPT_ASSIGNMENTS]}
     if not dropped:
         return status
     kept = tuple(a for a in status.suggestions if a.ordinal not in dropped)
     oldest = min((a.ordinal for a in kept), default=status.suggestion_count)
-    batches = tuple(b for b in status.batches[:-1] if b.end > oldest) + status.batches[-1:]
+    newest = {len(status.batches) - 1, _last_fitted(status.batches)}
+    batches = tuple(b for i, b in enumerate(status.batches) if b.end > oldest or i in newest)
     return status.with_(suggestions=kept, batches=batches)
+
+
+def _last_fitted(batches: Sequence[Batch]) -> int:
+    """The place of the record that the next request carries; -1 where there is none."""
+    return max((i for i, batch in enumerate(batches) if batch.recorded), default=-1)
