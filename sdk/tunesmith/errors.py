@@ -6,7 +6,8 @@ TunesmithError                  exit  what happened, and `hint`: the next comman
 ├── ChangedExperiment           2     it exists with another spec; `diff` shows how
 ├── NotThere                    2     no such experiment, trial or file; `candidates` are near
 ├── NotPossible                 2     the experiment is in a state in which this has no effect
-└── StateUnusable               3     the state cannot be read, locked or written
+├── StateUnusable               3     the state cannot be read, locked or written
+└── ServiceUnreachable          3     nobody accepts connections at the address of a service
 """
 
 from __future__ import annotations
@@ -107,5 +108,11 @@ class NotPossible(TunesmithError):
 
 class StateUnusable(TunesmithError):
     """The state directory cannot be used, or its API does not answer."""
+
+    exit_code = 3
+
+
+class ServiceUnreachable(TunesmithError):
+    """Nobody accepts connections at the address of a service."""
 
     exit_code = 3

@@ -7,16 +7,20 @@
             return Mine()
 
 The suite asserts what the controller relies on: valid points, and answers that depend on the
-arguments alone. The builders below are for tests of your own.
+arguments alone, so that a service may be killed at any time. The builders are for tests of your
+own. `tunesmith certify` asks similar questions of a service that runs.
 """
 
 # ruff: noqa: S101
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,54 +30,51 @@ from tunesmith_api.problem import (
     Direction,
     Exhausted,
     History,
-    Objective,
-    Outcome,
     OutcomeState,
     Pending,
     Problem,
     Proposal,
 )
-from tunesmith_api.search_space import (
-    Distribution,
-    DoubleParameter,
-    IntParameter,
-    ListParameter,
-    Parameter,
-    ParameterType,
-    SearchSpace,
-    Value,
-)
-from tunesmith_suggestion.chance import generator
+from tunesmith_api.search_space import SearchSpace, Value
 from tunesmith_suggestion.protocol import Algorithm
-from tunesmith_suggestion.space import compile_space
-
-METRIC = "loss"
-
-SPACE = SearchSpace(
-    (
-        DoubleParameter("lr", 1e-5, 1e-1, distribution=Distribution.LOG_UNIFORM),
-        DoubleParameter("dropout", 0.0, 0.5, step=0.1),
-        IntParameter("layers", 1, 8),
-        IntParameter("width", 16, 1024, step=16, distribution=Distribution.LOG_UNIFORM),
-        DoubleParameter("momentum", 0.0, 1.0, distribution=Distribution.NORMAL),
-        ListParameter("optimizer", ("sgd", "adam", "rmsprop")),
-        ListParameter("batch", ("32", "64", "128"), ParameterType.DISCRETE),
-    )
+from tunesmith_suggestion.testing_chain import killed_at_random, search
+from tunesmith_suggestion.testing_inputs import (
+    FEW,
+    GRID,
+    METRIC,
+    ONE_VALUE_EACH,
+    ONE_VALUE_MOSTLY,
+    SPACE,
+    a_history,
+    a_problem,
+    all_told,
+    irregular_history,
+    parameters,
+    points,
+    proposed,
+    search_spaces,
+    with_values,
 )
-"""Every parameter type, three distributions."""
 
-GRID = SearchSpace(
-    (
-        DoubleParameter("lr", 0.01, 0.1, 0.01, Distribution.LOG_UNIFORM),
-        DoubleParameter("dropout", 0.0, 0.5, step=0.1),
-        IntParameter("layers", 1, 8),
-        IntParameter("width", 16, 1024, step=16, distribution=Distribution.NORMAL),
-        DoubleParameter("momentum", 0.0, 1.0, step=0.25),
-        ListParameter("optimizer", ("sgd", "adam", "rmsprop")),
-        ListParameter("batch", ("32", "64", "128"), ParameterType.DISCRETE),
-    )
-)
-"""The same with steps, for algorithms that need a finite space."""
+__all__ = [
+    "CHECKED",
+    "FEW",
+    "GRID",
+    "METRIC",
+    "ONE_VALUE_EACH",
+    "ONE_VALUE_MOSTLY",
+    "SPACE",
+    "AlgorithmContract",
+    "a_history",
+    "a_problem",
+    "all_told",
+    "irregular_history",
+    "parameters",
+    "points",
+    "proposed",
+    "search_spaces",
+    "with_values",
+]
 
 CHECKED = settings(
     max_examples=50,
@@ -87,108 +88,6 @@ CHECKED = settings(
 )
 
 
-# ---- builders -----------------------------------------------------------------------------------
-
-
-def a_problem(
-    algorithm: str,
-    space: SearchSpace = SPACE,
-    *,
-    settings: Mapping[str, str] | None = None,
-    direction: Direction = Direction.MINIMIZE,
-    seed: int = 7,
-    uid: str = "uid-1",
-) -> Problem:
-    objectives = (Objective(METRIC, direction),)
-    return Problem(uid, "exp", algorithm, dict(settings or {}), space, objectives, seed)
-
-
-def points(space: SearchSpace, count: int, *, seed: int = 1) -> list[dict[str, Value]]:
-    """Random points of a space, always the same ones."""
-    compiled = compile_space(space)
-    return [compiled.draw(generator("testing", "1", seed, k)) for k in range(count)]
-
-
-def a_history(
-    space: SearchSpace,
-    count: int,
-    *,
-    states: Sequence[OutcomeState] = (OutcomeState.SUCCEEDED,),
-    pending: int = 0,
-    seed: int = 1,
-) -> History:
-    """`count` outcomes with the states in turn, then `pending` points still running. Trials that
-    succeeded or were stopped early have a value."""
-    chance = generator("testing values", "1", seed, 0)
-    outcomes: list[Outcome] = []
-    drawn = points(space, count + pending, seed=seed)
-    for k, values in enumerate(drawn[:count]):
-        state = states[k % len(states)]
-        has_value = state in (OutcomeState.SUCCEEDED, OutcomeState.EARLY_STOPPED)
-        metrics = {METRIC: float(chance.random())} if has_value else {}
-        outcomes.append(Outcome(k, values, state, metrics))
-    running = tuple(Pending(count + i, values) for i, values in enumerate(drawn[count:]))
-    return History(tuple(outcomes), running)
-
-
-def proposed(
-    algorithm: Algorithm, problem: Problem, history: History, count: int
-) -> tuple[Mapping[str, Value], ...]:
-    """The next `count` assignments; none when the search has ended."""
-    first = len(history.outcomes) + len(history.pending)
-    found = algorithm.suggest(problem, history, range(first, first + count), "")
-    return () if isinstance(found, Exhausted) else found.assignments
-
-
-# ---- random spaces ------------------------------------------------------------------------------
-
-
-def search_spaces(max_parameters: int = 5) -> st.SearchStrategy[SearchSpace]:
-    """Spaces with every type, distribution and kind of step, narrow and wide, tiny and huge."""
-    count = st.integers(1, max_parameters)
-    names = [f"p{i}" for i in range(max_parameters)]
-    return count.flatmap(
-        lambda n: st.tuples(*(parameters(name) for name in names[:n])).map(SearchSpace)
-    )
-
-
-def parameters(name: str) -> st.SearchStrategy[Parameter]:
-    return st.one_of(_int_parameters(name), _double_parameters(name), _list_parameters(name))
-
-
-@st.composite
-def _int_parameters(draw: st.DrawFn, name: str) -> Parameter:
-    spread = draw(st.sampled_from(Distribution))
-    least = 1 if spread.is_log else -(2**62)
-    low = draw(st.integers(max(least, -20), 20) | st.integers(least, 2**62))
-    high = low + draw(st.integers(0, 40) | st.integers(0, 2**61))
-    step = draw(st.integers(1, 7) | st.integers(1, 2**62))
-    return IntParameter(name, low, high, step, spread)
-
-
-@st.composite
-def _double_parameters(draw: st.DrawFn, name: str) -> Parameter:
-    spread = draw(st.sampled_from(Distribution))
-    least = 1e-300 if spread.is_log else -1e100
-    bounds = st.floats(max(least, -10.0), 10.0) | st.floats(least, 1e100)
-    low, high = sorted((draw(bounds), draw(bounds)))
-    parts = draw(st.none() | st.floats(0.5, 1000.0))
-    step = None if parts is None else (high - low) / parts
-    return DoubleParameter(name, low, high, step or None, spread)
-
-
-@st.composite
-def _list_parameters(draw: st.DrawFn, name: str) -> Parameter:
-    if draw(st.booleans()):
-        numbers = draw(st.lists(st.integers(-99, 99), min_size=1, max_size=6))
-        return ListParameter(name, tuple(map(str, numbers)), ParameterType.DISCRETE)
-    words = draw(st.lists(st.text(max_size=5), min_size=1, max_size=6))
-    return ListParameter(name, tuple(words))
-
-
-# ---- the suite ----------------------------------------------------------------------------------
-
-
 class AlgorithmContract:
     """What every algorithm must do. Subclass it and give the fixture `algorithm`."""
 
@@ -198,10 +97,29 @@ class AlgorithmContract:
     """An ordinary search space for the algorithm."""
     max_cpu_s = 0.5
     """For one proposal after 1,000 trials with seven parameters, in seconds of CPU."""
+    most_trials = 10_000
+    """How long a history must still be answered."""
+    max_cpu_s_at_most = 10.0
+    """For one proposal after `most_trials`, in seconds of CPU."""
+    large_batch = 64
+    """As many points of one batch must all be different, where the space has that many."""
+    most_recorded_bytes = 4096
+    """What it records is stored with every batch, so it must stay small."""
+    kill_and_resume_seeds = 5
+    """In how many searches the service is killed at random moments."""
+    search_length = 24
+    """Trials of such a search; enough for the algorithm's model to be in use."""
+    irregular_histories = 5
+    """How many histories with gaps, in which any ordinal may be pending."""
 
     @pytest.fixture
     def algorithm(self) -> Algorithm:
         raise NotImplementedError("give the algorithm in a fixture of this name")
+
+    def fresh(self, algorithm: Algorithm) -> Algorithm:
+        """Another instance that remembers nothing, as after a restart of the service. Overwrite
+        it where the class needs arguments."""
+        return type(algorithm)()
 
     def _problem(
         self, algorithm: Algorithm, *, seed: int = 7, settings: Mapping[str, str] | None = None
@@ -264,11 +182,8 @@ class AlgorithmContract:
         assert not any(self.space.violations(self.space.texts(values)) for values in found)
 
     def test_a_constant_objective_gives_finite_points(self, algorithm: Algorithm) -> None:
-        outcomes = tuple(
-            Outcome(o.ordinal, o.parameters, o.state, {METRIC: 0.0})
-            for o in a_history(self.space, 30).outcomes
-        )
-        found = proposed(algorithm, self._problem(algorithm), History(outcomes), 3)
+        history = with_values(a_history(self.space, 30), [0.0])
+        found = proposed(algorithm, self._problem(algorithm), history, 3)
         numbers = [v for values in found for v in values.values() if not isinstance(v, str)]
         assert numbers and all(math.isfinite(number) for number in numbers)
 
@@ -298,3 +213,160 @@ class AlgorithmContract:
         later = History(a_history(self.space, 22).outcomes)
         again = algorithm.suggest(problem, later, range(22, 23), found.recorded)
         assert isinstance(again, Proposal) and len(again.assignments) == 1
+
+    # ---- what was recorded ----------------------------------------------------------------------
+
+    def test_what_it_records_is_little_and_json(self, algorithm: Algorithm) -> None:
+        for told in (0, 20, 200):
+            found = algorithm.suggest(
+                self._problem(algorithm), a_history(self.space, told), range(told, told + 1), ""
+            )
+            assert isinstance(found, Proposal)
+            assert len(found.recorded.encode()) <= self.most_recorded_bytes
+            assert not found.recorded or json.loads(found.recorded) is not None
+
+    # ---- killed and resumed ---------------------------------------------------------------------
+
+    def test_another_instance_gives_the_same_answer(self, algorithm: Algorithm) -> None:
+        problem = self._problem(algorithm)
+        proposed(algorithm, problem, a_history(self.space, 20), 2)
+        history = a_history(self.space, 40, states=tuple(OutcomeState), pending=3)
+        here = proposed(algorithm, problem, history, 4)
+        assert proposed(self.fresh(algorithm), problem, history, 4) == here
+
+    @pytest.mark.parametrize("parallel", [1, 4])
+    def test_a_search_killed_at_random_moments_equals_the_undisturbed_one(
+        self, algorithm: Algorithm, parallel: int
+    ) -> None:
+        for seed in range(self.kill_and_resume_seeds):
+            problem = replace(self._problem(algorithm, seed=seed), parallel=parallel)
+            undisturbed = search(algorithm.suggest, problem, length=self.search_length)
+            killed = killed_at_random(lambda: self.fresh(algorithm), seed)
+            assert search(killed, problem, length=self.search_length) == undisturbed, seed
+
+    def test_several_threads_get_the_same_answer(self, algorithm: Algorithm) -> None:
+        problem, history = self._problem(algorithm), a_history(self.space, 25, pending=2)
+        want = proposed(self.fresh(algorithm), problem, history, 2)
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(proposed, algorithm, problem, history, 2) for _ in range(8)]
+        assert [answer.result() for answer in asked] == [want] * 8
+
+    # ---- what an answer depends on --------------------------------------------------------------
+
+    def test_the_name_of_the_experiment_changes_nothing(self, algorithm: Algorithm) -> None:
+        problem, history = self._problem(algorithm), a_history(self.space, 25)
+        other = replace(problem, experiment_uid="uid-2", experiment_name="other")
+        found = proposed(algorithm, problem, history, 2)
+        assert proposed(algorithm, other, history, 2) == found
+
+    def test_maximising_is_minimising_the_negative(self, algorithm: Algorithm) -> None:
+        down = a_history(self.space, 30)
+        up = with_values(down, [-o.values[METRIC] for o in down.outcomes])
+        found = proposed(algorithm, self._problem(algorithm), down, 2)
+        maximising = a_problem(algorithm.name, self.space, direction=Direction.MAXIMIZE)
+        assert proposed(algorithm, maximising, up, 2) == found
+
+    def test_random_state_takes_the_place_of_the_seed(self, algorithm: Algorithm) -> None:
+        if "random_state" not in {setting.name for setting in algorithm.settings}:
+            pytest.skip("this algorithm has no random_state")
+        answers = [
+            proposed(
+                algorithm,
+                self._problem(algorithm, seed=seed, settings={"random_state": state}),
+                History(),
+                4,
+            )
+            for seed, state in ((1, "5"), (2, "5"), (1, "6"))
+        ]
+        assert answers[0] == answers[1] != answers[2]
+
+    def test_a_default_written_out_changes_nothing(self, algorithm: Algorithm) -> None:
+        history = a_history(self.space, 25)
+        want = proposed(algorithm, self._problem(algorithm), history, 2)
+        for setting in algorithm.settings:
+            if setting.default is None:
+                continue
+            text = str(setting.default)
+            written = {setting.name: text.lower() if isinstance(setting.default, bool) else text}
+            problem = self._problem(algorithm, settings=written)
+            assert list(algorithm.validate(problem)) == [], written
+            assert proposed(algorithm, problem, history, 2) == want, written
+
+    # ---- histories ------------------------------------------------------------------------------
+
+    def test_gaps_and_pending_trials_anywhere_are_fine(self, algorithm: Algorithm) -> None:
+        for seed in range(self.irregular_histories):
+            problem, history = self._problem(algorithm), irregular_history(self.space, seed)
+            found = algorithm.suggest(problem, history, range(100, 103), "")
+            assert isinstance(found, Proposal) and len(found.assignments) == 3
+            self._assert_points(self.space, found.assignments)
+            assert self.fresh(algorithm).suggest(problem, history, range(100, 103), "") == found
+
+    @pytest.mark.parametrize("value", [1e308, -1e308, 5e-324])
+    def test_objectives_of_any_size_give_points(self, algorithm: Algorithm, value: float) -> None:
+        history = with_values(a_history(self.space, 30), [value, 0.0, 1.0])
+        found = proposed(algorithm, self._problem(algorithm), history, 3)
+        assert found
+        self._assert_points(self.space, found)
+
+    def test_a_very_long_history_is_answered_in_time(self, algorithm: Algorithm) -> None:
+        history = a_history(self.space, self.most_trials, states=tuple(OutcomeState))
+        proposed(algorithm, self._problem(algorithm), a_history(self.space, 30), 1)
+        began = time.process_time()
+        assert len(proposed(algorithm, self._problem(algorithm), history, 1)) == 1
+        assert time.process_time() - began < self.max_cpu_s_at_most
+
+    @pytest.mark.parametrize("told", [0, 30])
+    def test_the_points_of_a_large_batch_are_all_different(
+        self, algorithm: Algorithm, told: int
+    ) -> None:
+        history = a_history(self.space, told)
+        found = proposed(algorithm, self._problem(algorithm), history, self.large_batch)
+        assert len({str(self.space.texts(values)) for values in found}) == self.large_batch
+
+    # ---- small spaces ---------------------------------------------------------------------------
+
+    def _small(
+        self, algorithm: Algorithm, space: SearchSpace, settings: Mapping[str, str] | None = None
+    ) -> Problem:
+        """The problem; skips the test where the algorithm says that it is not for such a space."""
+        problem = a_problem(algorithm.name, space, settings=settings)
+        if refused := algorithm.validate(problem):
+            pytest.skip(refused[0])
+        return problem
+
+    @pytest.mark.parametrize("space", [ONE_VALUE_EACH, ONE_VALUE_MOSTLY])
+    @pytest.mark.parametrize("told", [0, 30])
+    def test_parameters_with_one_value_are_kept(
+        self, algorithm: Algorithm, space: SearchSpace, told: int
+    ) -> None:
+        problem = self._small(algorithm, space)
+        history = a_history(space, told, states=tuple(OutcomeState))
+        self._assert_points(space, proposed(algorithm, problem, history, 3))
+
+    def test_a_space_that_is_used_up_ends_the_search_or_gives_points_again(
+        self, algorithm: Algorithm
+    ) -> None:
+        found = algorithm.suggest(self._small(algorithm, FEW), all_told(FEW), range(6, 9), "")
+        if isinstance(found, Exhausted):
+            assert found.reason
+        else:
+            assert found.assignments
+            self._assert_points(FEW, found.assignments)
+
+    def test_more_points_than_there_are_may_be_asked_for(self, algorithm: Algorithm) -> None:
+        found = proposed(algorithm, self._small(algorithm, FEW), History(), 10)
+        assert 0 < len(found) <= 10
+        self._assert_points(FEW, found)
+
+    def test_dedupe_gives_every_point_once_and_ends(self, algorithm: Algorithm) -> None:
+        if "dedupe" not in {setting.name for setting in algorithm.settings}:
+            pytest.skip("this algorithm has no dedupe")
+        problem = self._small(algorithm, FEW, {"dedupe": "true"})
+        found = proposed(algorithm, problem, History(), 10)
+        assert len(found) == len({str(values) for values in found}) == 6
+        ended = algorithm.suggest(problem, all_told(FEW), range(6, 7), "")
+        assert isinstance(ended, Exhausted) and ended.reason
+
+    def _assert_points(self, space: SearchSpace, found: Sequence[Mapping[str, Value]]) -> None:
+        assert [space.violations(space.texts(values)) for values in found] == [[]] * len(found)

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from tunesmith.cli.commands import changing, looking, running, serving
+from tunesmith.cli.commands.certify import certify
 
 app = typer.Typer(
     name="tunesmith",
@@ -70,6 +71,7 @@ _VERBS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("enqueue", "Try a point of your own.", changing.enqueue),
     ("delete", "Delete an experiment and its trials.", changing.delete),
     ("algorithms", "List algorithms, or the settings of one.", looking.algorithms),
+    ("certify", "Try a suggestion service from outside.", certify),
     ("serve", "Run the controller and the API of this machine.", serving.serve),
     ("controller", "Run the controller of this machine alone.", serving.controller),
     ("suggestion", "Serve the algorithms over gRPC.", serving.suggestion),

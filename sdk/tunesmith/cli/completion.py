@@ -38,6 +38,13 @@ def complete_algorithm(incomplete: str) -> list[str]:
     return [name for name in found if name.startswith(incomplete)]
 
 
+def complete_check(incomplete: str) -> list[str]:
+    """Names of the checks of `certify`."""
+    from tunesmith_suggestion.certify import CHECKS  # noqa: PLC0415
+
+    return [name for name in CHECKS if name.startswith(incomplete)]
+
+
 def _names(context: typer.Context, incomplete: str, *, trials: bool) -> list[str]:
     """Names in the namespace that was typed before."""
     try:
