@@ -8,7 +8,7 @@ Messages live in a protobuf package of our own, services keep Katib's names. Ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,11 +105,13 @@ SERVICES: Final[Mapping[str, Mapping[str, Method]]] = {
 }
 
 
-def handler(service: str, implementation: object) -> grpc.GenericRpcHandler:
+def handler(
+    service: str, implementation: object, *, as_bytes: Collection[str] = ()
+) -> grpc.GenericRpcHandler:
     """The generic handler that serves `implementation` under `service`.
 
     `implementation` has one method per RPC name, called `(request, context)`; a missing method is
-    answered UNIMPLEMENTED.
+    answered UNIMPLEMENTED. Methods in `as_bytes` get their request as it came.
     """
     handlers = {}
     for name, method in SERVICES[service].items():
@@ -123,7 +125,7 @@ def handler(service: str, implementation: object) -> grpc.GenericRpcHandler:
         )
         handlers[name] = bind(
             function,
-            request_deserializer=method.request.FromString,
+            request_deserializer=None if name in as_bytes else method.request.FromString,
             response_serializer=method.reply.SerializeToString,
         )
     return grpc.method_handlers_generic_handler(service, handlers)

@@ -9,8 +9,10 @@ defect of an algorithm.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from tunesmith_api.errors import Invalid
@@ -40,6 +42,7 @@ class SuggestionCore:
         self._registry = registry or Registry()
         self._histories = Histories(max_experiments)
         self._max_count = max_count
+        self._asked = lru_cache(maxsize=4 * max_experiments)(self._read)
 
     def validate(self, request: pb.ValidateRequest) -> pb.ValidateReply:
         """Everything that is wrong with the problem; an unreadable one is one of those things."""
@@ -56,8 +59,7 @@ class SuggestionCore:
         Raises Invalid for a problem that does not validate, a history that is not what its digest
         says, or a count or ordinals out of range.
         """
-        problem = problem_of(request.problem)
-        algorithm = valid_algorithm(self._registry, without_budget(problem))
+        problem, algorithm = self._asked(request.problem.SerializeToString(deterministic=True))
         check_count(request.count, self._max_count)
         held = self._histories.of(problem.experiment_uid, problem.space)
         outcomes = _told(held, request)
@@ -69,6 +71,11 @@ class SuggestionCore:
         return held.remembered(
             _identity(request), lambda: _answer(algorithm, problem, history, request)
         )
+
+    def _read(self, problem: bytes) -> tuple[Problem, Algorithm]:
+        """The problem in its bytes, and who solves it. Raises Invalid."""
+        found = problem_of(pb.Problem.FromString(problem))
+        return found, valid_algorithm(self._registry, without_budget(found))
 
 
 def valid_algorithm(registry: Registry, problem: Problem) -> Algorithm:
@@ -105,12 +112,16 @@ def _told(held: HeldHistory, request: pb.SuggestRequest) -> tuple[Outcome, ...] 
 def _pending(
     problem: Problem, request: pb.SuggestRequest, outcomes: Sequence[Outcome]
 ) -> tuple[Pending, ...]:
-    ended = {outcome.ordinal for outcome in outcomes}
     pending = [pending_of(problem.space, message) for message in request.pending]
     for one in pending:
-        if one.ordinal in ended or one.ordinal >= request.first_ordinal:
+        if _has(outcomes, one.ordinal) or one.ordinal >= request.first_ordinal:
             raise Invalid(f"ordinal {one.ordinal} cannot be pending: ended or not yet proposed")
     return tuple(sorted(pending, key=lambda p: p.ordinal))
+
+
+def _has(outcomes: Sequence[Outcome], ordinal: int) -> bool:
+    place = bisect_left(outcomes, ordinal, key=lambda outcome: outcome.ordinal)
+    return place < len(outcomes) and outcomes[place].ordinal == ordinal
 
 
 def _identity(request: pb.SuggestRequest) -> bytes:

@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from tunesmith_api.errors import Invalid
 from tunesmith_api.problem import Outcome, history_digest
@@ -21,6 +22,8 @@ _REMEMBERED_DIGESTS = 16
 """How many histories of one experiment can be named: duplicates and late requests stay cheap."""
 
 EMPTY = history_digest(())
+_MODULUS = 1 << 256
+_BY_ORDINAL = attrgetter("ordinal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,25 @@ class HeldHistory:
     """The outcomes of one experiment, in the order of telling.
 
     Every history that can be named is a prefix of that log. A digest names a set of outcomes, so a
-    repeated telling finds its history by name and changes nothing.
+    repeated telling finds its history by name and changes nothing. Telling what is new costs what
+    is new, however much was told before.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
         self._lock = threading.Lock()
         self._log: list[Told] = []
+        self._digests: dict[int, int] = {}
+        self._sum = 0
         self._lengths: dict[str, int] = {}
+        self._sorted: tuple[Outcome, ...] = ()
         self._last: tuple[bytes, pb.SuggestReply] | None = None
 
     def apply(self, base: str, told: Iterable[Told], digest: str) -> tuple[Outcome, ...] | None:
         """The history named `digest`, in ordinal order: `base` ("" is nothing) plus `told`.
 
-        None when the base is not held. Raises Invalid when the two do not make up `digest`.
+        Outcomes told before are the same objects as in earlier answers. None when the base is not
+        held. Raises Invalid when the two do not make up `digest`.
         """
         with self._lock:
             digest = digest or EMPTY
@@ -57,7 +65,9 @@ class HeldHistory:
                 length = self._extend(base, told, digest)
             if length is None:
                 return None
-            return tuple(sorted((t.outcome for t in self._log[:length]), key=lambda o: o.ordinal))
+            if length == len(self._sorted) == len(self._log):
+                return self._sorted
+            return _in_order(self._log[:length])
 
     def remembered(self, identity: bytes, answer: Callable[[], pb.SuggestReply]) -> pb.SuggestReply:
         """The last answer again when the inputs are the same ones: a caller that gave up waiting
@@ -74,21 +84,52 @@ class HeldHistory:
         start = 0 if base in ("", EMPTY) else self._lengths.get(base)
         if start is None:
             return None
-        merged = {t.outcome.ordinal: t for t in self._log[:start]}
+        before, total = self._at(start)
+        new: dict[int, Told] = {}
         for one in told:
-            if merged.setdefault(one.outcome.ordinal, one).digest != one.digest:
-                raise Invalid(f"ordinal {one.outcome.ordinal} was told before with another outcome")
-        made = history_digest(t.digest for t in merged.values())
+            ordinal = one.outcome.ordinal
+            earlier = new[ordinal].digest if ordinal in new else before.get(ordinal, one.digest)
+            if earlier != one.digest:
+                raise Invalid(f"ordinal {ordinal} was told before with another outcome")
+            if ordinal not in before:
+                new[ordinal] = one
+        total = (total + sum(one.digest for one in new.values())) % _MODULUS
+        made = history_digest((total,))
         if made != digest:
             raise Invalid(f"the history told has the digest {made[:12]}..., not {digest[:12]}...")
-        if len(merged) == start:
-            return start
-        self._log = list(merged.values())
-        self._lengths = {name: n for name, n in self._lengths.items() if n <= start}
+        if new:
+            self._keep(start, list(new.values()), total, digest)
+        return start + len(new)
+
+    def _at(self, length: int) -> tuple[dict[int, int], int]:
+        """The digests by ordinal, and their sum, of the log's beginning."""
+        if length == len(self._log):
+            return self._digests, self._sum
+        digests = {t.outcome.ordinal: t.digest for t in self._log[:length]}
+        return digests, sum(digests.values()) % _MODULUS
+
+    def _keep(self, start: int, new: list[Told], total: int, digest: str) -> None:
+        """The log is its first `start` outcomes and the new ones."""
+        if start != len(self._log):
+            self._log = self._log[:start]
+            self._digests = {t.outcome.ordinal: t.digest for t in self._log}
+            self._sorted = _in_order(self._log)
+            self._lengths = {name: n for name, n in self._lengths.items() if n <= start}
+        self._log.extend(new)
+        self._digests.update((t.outcome.ordinal, t.digest) for t in new)
+        self._sum = total
+        later = _in_order(new)
+        if self._sorted and later[0].ordinal < self._sorted[-1].ordinal:
+            self._sorted = tuple(sorted((*self._sorted, *later), key=_BY_ORDINAL))
+        else:
+            self._sorted += later
         self._lengths[digest] = len(self._log)
         while len(self._lengths) > _REMEMBERED_DIGESTS:
             del self._lengths[next(iter(self._lengths))]
-        return len(self._log)
+
+
+def _in_order(told: Iterable[Told]) -> tuple[Outcome, ...]:
+    return tuple(sorted((t.outcome for t in told), key=_BY_ORDINAL))
 
 
 class Histories:

@@ -33,10 +33,12 @@ from tunesmith_api.search_space import (
     ParameterType,
     SearchSpace,
     SpaceError,
+    Value,
     parse_finite,
     parse_parameter,
 )
 from tunesmith_proto.katib import api_pb2 as pb
+from tunesmith_suggestion.reading import SpaceReader, reader_of
 
 logger = logging.getLogger(__name__)
 
@@ -98,27 +100,37 @@ def history_of(problem: Problem, trials: Iterable[pb.Trial]) -> History:
     """Trials as outcomes and pending ones. A trial that is no point of the space is left out."""
     outcomes: list[Outcome] = []
     pending: list[Pending] = []
+    reader = reader_of(problem.space)
     for ordinal, trial in enumerate(trials):
-        texts = {a.name: a.value for a in trial.spec.parameter_assignments.assignments}
-        if wrong := problem.space.violations(texts):
-            logger.warning("trial %s is ignored: %s", trial.name, "; ".join(wrong))
-            continue
-        values = problem.space.values(texts)
-        state = _STATES.get(trial.status.condition)
-        if state is None:
-            pending.append(Pending(ordinal, values))
-        else:
-            outcomes.append(Outcome(ordinal, values, state, _metrics(trial)))
+        match trial_of(reader, trial):
+            case (values, None, _):
+                pending.append(Pending(ordinal, values))
+            case (values, state, metrics):
+                outcomes.append(Outcome(ordinal, values, state, metrics))
     return History(tuple(outcomes), tuple(pending))
 
 
-def _metrics(trial: pb.Trial) -> dict[str, float]:
+def trial_of(
+    reader: SpaceReader, trial: pb.Trial
+) -> tuple[dict[str, Value], OutcomeState | None, dict[str, float]] | None:
+    """A trial's point, how it ended (None: it runs) and its metrics; None for a foreign point."""
+    texts = {a.name: a.value for a in trial.spec.parameter_assignments.assignments}
+    values = reader.values(texts)
+    if values is None:
+        wrong = "; ".join(reader.space.violations(texts))
+        logger.warning("trial %s is ignored: %s", trial.name, wrong)
+        return None
+    status = trial.status
+    return values, _STATES.get(status.condition), _metrics(trial.name, status)
+
+
+def _metrics(trial: str, status: pb.TrialStatus) -> dict[str, float]:
     found: dict[str, float] = {}
-    for metric in trial.status.observation.metrics:
+    for metric in status.observation.metrics:
         try:
             found[metric.name] = parse_finite(metric.value)
         except ValueError:
-            logger.info("trial %s: %s is %r", trial.name, metric.name, metric.value)
+            logger.info("trial %s: %s is %r", trial, metric.name, metric.value)
     return found
 
 

@@ -27,9 +27,11 @@ from tunesmith_api.search_space import (
     ParameterType,
     SearchSpace,
     SpaceError,
+    Value,
     parse_parameter,
 )
 from tunesmith_proto.v1 import suggestions_pb2 as pb
+from tunesmith_suggestion.reading import reader_of
 
 
 def problem_message(problem: Problem) -> pb.Problem:
@@ -111,8 +113,9 @@ def outcome_of(space: SearchSpace, message: pb.Outcome) -> Outcome:
         raise Invalid(
             f"ordinal {message.ordinal}: state {message.state!r} is not one of {known}"
         ) from None
-    _check(space, message.ordinal, texts)
-    return Outcome(message.ordinal, space.values(texts), state, dict(message.values))
+    return Outcome(
+        message.ordinal, _values(space, message.ordinal, texts), state, dict(message.values)
+    )
 
 
 def message_digest(message: pb.Outcome) -> int:
@@ -129,13 +132,15 @@ def pending_messages(space: SearchSpace, pending: Iterable[Pending]) -> list[pb.
 def pending_of(space: SearchSpace, message: pb.Pending) -> Pending:
     """Raises Invalid for a point outside the space."""
     texts = dict(message.parameters)
-    _check(space, message.ordinal, texts)
-    return Pending(message.ordinal, space.values(texts))
+    return Pending(message.ordinal, _values(space, message.ordinal, texts))
 
 
-def _check(space: SearchSpace, ordinal: int, texts: dict[str, str]) -> None:
-    if wrong := space.violations(texts):
-        raise Invalid(f"ordinal {ordinal} is not a point of the search space: {'; '.join(wrong)}")
+def _values(space: SearchSpace, ordinal: int, texts: dict[str, str]) -> dict[str, Value]:
+    values = reader_of(space).values(texts)
+    if values is None:
+        wrong = "; ".join(space.violations(texts))
+        raise Invalid(f"ordinal {ordinal} is not a point of the search space: {wrong}")
+    return values
 
 
 def _parameter_of(message: pb.Parameter) -> Parameter:

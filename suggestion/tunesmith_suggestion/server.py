@@ -31,7 +31,9 @@ from tunesmith_suggestion.servicer import Compute, KatibServicer, SuggestionsSer
 
 logger = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+"""Some 130,000 trials of ten parameters in one of Katib's requests. What a stranger can send is
+bounded by it; who may send at all, by the socket's owner, loopback or TLS."""
 STOP_GRACE_S: Final = 1.5
 _EXIT_USAGE: Final = 2
 _HEALTH_NAMES: Final = ("", wire.SUGGESTIONS, wire.KATIB_SUGGESTION, wire.KATIB_HEALTH_SERVICE)
@@ -65,7 +67,7 @@ class SuggestionServer:
         self._server.add_generic_rpc_handlers(
             (
                 wire.handler(wire.SUGGESTIONS, suggestions),
-                wire.handler(wire.KATIB_SUGGESTION, katib),
+                wire.handler(wire.KATIB_SUGGESTION, katib, as_bytes=("GetSuggestions",)),
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -110,6 +112,10 @@ def run_server(options: ServerOptions, registry: Registry | None = None) -> int:
 
     To be called on the main thread, by a process that does nothing else.
     """
+    for library in ("OPENBLAS", "OMP", "MKL"):
+        # Before numpy is loaded: a sum must not depend on how many threads share it, and fits of
+        # several experiments share the processors already.
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     if options.exit_with_parent:
         threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
     try:

@@ -21,6 +21,7 @@ from tunesmith_proto.katib import api_pb2 as katib_pb
 from tunesmith_proto.v1 import suggestions_pb2 as pb
 from tunesmith_suggestion.core import SuggestionCore
 from tunesmith_suggestion.katib import KatibCore
+from tunesmith_suggestion.katib_requests import opened
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +84,17 @@ class SuggestionsServicer:
     async def Validate(self, request: pb.ValidateRequest, context: Context) -> pb.ValidateReply:
         uid = request.problem.experiment_uid
         return await _answered(
-            context, request.problem.algorithm, self._compute.run(uid, self._core.validate, request)
+            context,
+            lambda: request.problem.algorithm,
+            self._compute.run(uid, self._core.validate, request),
         )
 
     async def Suggest(self, request: pb.SuggestRequest, context: Context) -> pb.SuggestReply:
         uid = request.problem.experiment_uid
         return await _answered(
-            context, request.problem.algorithm, self._compute.run(uid, self._core.suggest, request)
+            context,
+            lambda: request.problem.algorithm,
+            self._compute.run(uid, self._core.suggest, request),
         )
 
 
@@ -101,32 +106,39 @@ class KatibServicer:
         self._compute = compute
 
     async def GetSuggestions(
-        self, request: katib_pb.GetSuggestionsRequest, context: Context
+        self, request: bytes, context: Context
     ) -> katib_pb.GetSuggestionsReply:
+        """The request is still bytes: see `katib_requests`."""
         return await _answered(
-            context,
-            request.experiment.spec.algorithm.algorithm_name,
-            self._compute.run(request.experiment.name, self._core.suggest, request),
+            context, lambda: KatibCore.algorithm_of(request), self._suggested(request)
         )
+
+    async def _suggested(self, request: bytes) -> katib_pb.GetSuggestionsReply:
+        envelope = opened(request)
+        key = envelope.experiment.decode("latin-1")
+        return await self._compute.run(key, self._core.suggest_to, envelope)
 
     async def ValidateAlgorithmSettings(
         self, request: katib_pb.ValidateAlgorithmSettingsRequest, context: Context
     ) -> katib_pb.ValidateAlgorithmSettingsReply:
         return await _answered(
             context,
-            request.experiment.spec.algorithm.algorithm_name,
+            lambda: request.experiment.spec.algorithm.algorithm_name,
             self._compute.run(request.experiment.name, self._core.validate, request),
         )
 
 
-async def _answered(context: Context, algorithm: str, reply: Awaitable[Reply]) -> Reply:
+async def _answered(
+    context: Context, algorithm: Callable[[], str], reply: Awaitable[Reply]
+) -> Reply:
     try:
         return await reply
     except Invalid as error:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     except Exception:
-        logger.exception("algorithm %r failed", algorithm)
+        name = algorithm()
+        logger.exception("algorithm %r failed", name)
         await context.abort(
             grpc.StatusCode.INTERNAL,
-            f"algorithm {algorithm!r} failed; the log of the suggestion service has the trace",
+            f"algorithm {name!r} failed; the log of the suggestion service has the trace",
         )

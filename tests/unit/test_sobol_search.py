@@ -22,7 +22,7 @@ from tunesmith_api.search_space import (
     Value,
 )
 from tunesmith_proto.katib import api_pb2 as katib
-from tunesmith_suggestion.algorithms.sobol import MOST_DIMENSIONS, SobolSearch
+from tunesmith_suggestion.algorithms.sobol import MOST_DIMENSIONS, SobolSearch, _sequence
 from tunesmith_suggestion.katib import KatibCore
 from tunesmith_suggestion.katib_messages import experiment_message, seed_of, trial_messages
 from tunesmith_suggestion.testing import SPACE, a_history, a_problem, proposed
@@ -147,3 +147,14 @@ def test_katibs_controller_gets_one_point_after_another() -> None:
         reply = KatibCore().suggest(request)
         found += [{a.name: a.value for a in p.assignments} for p in reply.parameter_assignments]
     assert found == [BOX.texts(values) for values in expected]
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 7, 60])
+def test_the_sequence_below_is_the_one_of_scipy(dimensions: int) -> None:
+    theirs = qmc.Sobol(dimensions, scramble=False, bits=32)
+    first = np.ldexp(theirs.random(128), 53).astype(np.uint64)
+    assert np.array_equal(_sequence(dimensions, range(128)), first)
+    theirs.reset()
+    theirs.fast_forward(100_000)
+    later = np.ldexp(theirs.random(4), 53).astype(np.uint64)
+    assert np.array_equal(_sequence(dimensions, range(100_000, 100_004)), later)

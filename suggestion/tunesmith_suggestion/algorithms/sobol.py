@@ -15,6 +15,9 @@ repeat.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -76,17 +79,49 @@ class SobolSearch:
 
 
 def _sequence(dimensions: int, ordinals: range) -> Words:
-    """The sequence before scrambling, as digits behind the point: ordinals x dimensions."""
-    # Loaded here: it takes longer to load than the whole service, which others need not wait for.
-    from scipy.stats import qmc  # noqa: PLC0415
+    """The sequence before scrambling, as digits behind the point: ordinals x dimensions.
 
-    sequence = qmc.Sobol(dimensions, scramble=False, bits=_DIGITS)
-    if ordinals.start:
-        sequence.fast_forward(ordinals.start)
-    # One at a time: SciPy warns of first draws whose number is no power of two.
-    rows = [sequence.random(1)[0] for _ in ordinals]
-    found: Words = np.ldexp(np.array(rows), _BITS).astype(np.uint64)
-    return found
+    Point k is the exclusive or of the directions of the digits of k's Gray code (Antonov and
+    Saleev, USSR Comput. Math. Math. Phys. 19, 1979): any point at the same cost.
+    """
+    directions = _directions(dimensions)
+    found = np.zeros((len(ordinals), dimensions), dtype=np.uint64)
+    for row, k in enumerate(ordinals):
+        gray = k ^ (k >> 1)
+        for digit in range(min(gray.bit_length(), _DIGITS)):
+            if gray >> digit & 1:
+                found[row] ^= directions[digit]
+    return found << np.uint64(_BITS - _DIGITS)
+
+
+@lru_cache(maxsize=64)
+def _directions(dimensions: int) -> Words:
+    """Direction numbers by Bratley and Fox's recurrence (Algorithm 659, ACM TOMS 14, 1988) from
+    Joe and Kuo's primitive polynomials and initial numbers: digits x dimensions."""
+    polynomials, initial = _joe_kuo()
+    found = np.ones((_DIGITS, dimensions), dtype=np.uint64)
+    for d in range(1, dimensions):
+        polynomial = int(polynomials[d])
+        degree = polynomial.bit_length() - 1
+        numbers = [int(initial[d, j]) for j in range(degree)]
+        for j in range(degree, _DIGITS):
+            number = numbers[j - degree]
+            for k in range(1, degree + 1):
+                if polynomial >> (degree - k) & 1:
+                    number ^= numbers[j - k] << k
+            numbers.append(number)
+        found[:, d] = numbers[:_DIGITS]
+    return found << np.arange(_DIGITS - 1, -1, -1, dtype=np.uint64)[:, None]
+
+
+def _joe_kuo() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """SciPy's table, without loading `scipy.stats`: that takes longer than the whole service."""
+    found = find_spec("scipy")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("scipy is not installed", name="scipy")
+    folder = Path(found.origin).parent
+    with np.load(folder / "stats" / "_sobol_direction_numbers.npz") as table:
+        return table["poly"], table["vinit"]
 
 
 def _scrambled(words: Words, bits: np.random.Philox) -> Words:
