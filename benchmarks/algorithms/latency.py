@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a suggestion costs: CPU of the service over gRPC and of the libraries, peers in the same run.
+"""What a suggestion costs: CPU of the service over gRPC and of the libraries, beside peers.
 
     python benchmarks/algorithms/latency.py --quick      # a few minutes
     python benchmarks/algorithms/latency.py --json

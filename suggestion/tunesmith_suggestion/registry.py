@@ -33,6 +33,9 @@ def _ours(module: str, name: str) -> Callable[[], Algorithm]:
 
 BUILT_IN: Final[Mapping[str, Callable[[], Algorithm]]] = MappingProxyType(
     {
+        "auto": _ours("auto", "Auto"),
+        "bayesianoptimization": _ours("bayesian", "BayesianOptimization"),
+        "cmaes": _ours("cmaes", "CmaEs"),
         "grid": _ours("grid", "GridSearch"),
         "multivariate-tpe": _ours("multivariate_tpe", "MultivariateTpe"),
         "random": _ours("random", "RandomSearch"),

@@ -167,7 +167,8 @@ class NumberAxis:
 
     def _scaled(self, offsets: Floats) -> Floats:
         low = float(self.parameter.low)
-        ratios = offsets / low
+        with np.errstate(over="ignore"):  # such a ratio is far, however far it is
+            ratios = offsets / low
         far: Floats = np.log(offsets + low) - math.log(low)
         near: Floats = np.log1p(np.minimum(ratios, _LOG_NEAR))
         return np.where(ratios < _LOG_NEAR, near, far)

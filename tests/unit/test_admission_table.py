@@ -121,7 +121,8 @@ CASES = [
     ),
     case(
         "spec.algorithm.algorithmName: 'randm' is no algorithm of this installation; there "
-        "are: grid, multivariate-tpe, random, sobol, tpe (did you mean random?)",
+        "are: auto, bayesianoptimization, cmaes, grid, multivariate-tpe, random, sobol, tpe "
+        "(did you mean random?)",
         ((*SPEC, "algorithm", "algorithmName"), "randm"),
     ),
     case(

