@@ -566,7 +566,7 @@ def test_algorithms_and_stopping_rules_teach_their_settings(tunesmith: Tunesmith
     one = tunesmith("algorithms", "tpe").out
     (row,) = [line for line in one.splitlines() if line.startswith("n_startup_trials ")]
     assert row.split() == ["n_startup_trials", "an", "integer", ">=", "0", "10"]
-    assert "Trials with a result" in one
+    assert "evenly spread random points" in one
     (settings,) = [
         view["settings"]
         for view in json.loads(tunesmith("algorithms", "-o", "json").out)

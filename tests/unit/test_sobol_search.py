@@ -123,7 +123,8 @@ def test_more_parameters_than_there_are_sequences_for_are_refused() -> None:
 def test_other_algorithms_do_not_wait_for_scipy() -> None:
     program = (
         "import sys; from tunesmith_suggestion.registry import Registry; "
-        "[Registry().find(name) for name in Registry().names()]; "
+        "names = set(Registry().names()) - {'bayesianoptimization'}; "
+        "[Registry().find(name) for name in names]; "
         "print([name for name in sys.modules if name.startswith('scipy')])"
     )
     done = subprocess.run(

@@ -216,8 +216,7 @@ class _Batch:
 
     def _designed(self, ordinal: int, chance: np.random.Generator) -> Mapping[str, Value]:
         """The point of a Sobol sequence; in a finite space it may have come before."""
-        settings = {"random_state": str(self._rules.seed)}
-        problem = replace(self._problem, settings=settings)
+        problem = replace(self._problem, seed=self._rules.seed, settings={})
         found = SobolSearch().suggest(problem, History(), range(ordinal, ordinal + 1), "")
         if isinstance(found, Exhausted):
             raise RuntimeError(found.reason)

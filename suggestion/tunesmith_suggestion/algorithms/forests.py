@@ -128,7 +128,7 @@ class _Search:
 
     def _designed(self, ordinal: int) -> dict[str, Value]:
         """The points of a Sobol sequence until there is enough to learn from."""
-        problem = replace(self.problem, settings={"random_state": str(self.seed)})
+        problem = replace(self.problem, seed=self.seed, settings={})
         found = SobolSearch().suggest(problem, History(), range(ordinal, ordinal + 1), "")
         return {} if isinstance(found, Exhausted) else dict(found.assignments[0])
 
