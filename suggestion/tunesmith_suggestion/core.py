@@ -25,8 +25,11 @@ from tunesmith_suggestion.registry import Registry
 
 MAX_COUNT: Final = 1000
 """Assignments in one request."""
-MAX_EXPERIMENTS: Final = 64
-"""Experiments whose history is remembered; others resend theirs."""
+MAX_EXPERIMENTS: Final = 512
+MAX_OUTCOMES: Final = 200_000
+"""How many experiments, with how many outcomes in all, are remembered; others resend their history.
+An outcome of ten parameters takes about 1.2 KiB, so 240 MiB at most; a bound on experiments alone
+would let a few more of them than it, asked in turn, resend everything every time."""
 
 
 class SuggestionCore:
@@ -37,12 +40,13 @@ class SuggestionCore:
         registry: Registry | None = None,
         *,
         max_experiments: int = MAX_EXPERIMENTS,
+        max_outcomes: int = MAX_OUTCOMES,
         max_count: int = MAX_COUNT,
     ) -> None:
         self._registry = registry or Registry()
-        self._histories = Histories(max_experiments)
+        self._histories = Histories(max_experiments, max_outcomes)
         self._max_count = max_count
-        self._asked = lru_cache(maxsize=4 * max_experiments)(self._read)
+        self._asked = lru_cache(maxsize=max_experiments)(self._read)
 
     def validate(self, request: pb.ValidateRequest) -> pb.ValidateReply:
         """Everything that is wrong with the problem; an unreadable one is one of those things."""

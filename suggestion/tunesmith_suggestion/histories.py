@@ -52,6 +52,11 @@ class HeldHistory:
         self._sorted: tuple[Outcome, ...] = ()
         self._last: tuple[bytes, pb.SuggestReply] | None = None
 
+    @property
+    def size(self) -> int:
+        """Outcomes held."""
+        return len(self._log)
+
     def apply(self, base: str, told: Iterable[Told], digest: str) -> tuple[Outcome, ...] | None:
         """The history named `digest`, in ordinal order: `base` ("" is nothing) plus `told`.
 
@@ -133,10 +138,14 @@ def _in_order(told: Iterable[Told]) -> tuple[Outcome, ...]:
 
 
 class Histories:
-    """The most recently used experiments, by uid."""
+    """The most recently used experiments, by uid: at most so many, with so many outcomes in all.
 
-    def __init__(self, limit: int) -> None:
+    One experiment is held whatever its size.
+    """
+
+    def __init__(self, limit: int, most_outcomes: int) -> None:
         self._limit = limit
+        self._most_outcomes = most_outcomes
         self._lock = threading.Lock()
         self._held: OrderedDict[str, HeldHistory] = OrderedDict()
 
@@ -147,6 +156,9 @@ class Histories:
             if held is None or held.space != space:
                 held = self._held[experiment_uid] = HeldHistory(space)
             self._held.move_to_end(experiment_uid)
-            while len(self._held) > self._limit:
-                self._held.popitem(last=False)
+            outcomes = sum(one.size for one in self._held.values())
+            while len(self._held) > self._limit or (
+                outcomes > self._most_outcomes and len(self._held) > 1
+            ):
+                outcomes -= self._held.popitem(last=False)[1].size
             return held

@@ -24,13 +24,17 @@ from tunesmith_proto.katib import api_pb2 as pb
 from tunesmith_suggestion.katib_messages import trial_of
 from tunesmith_suggestion.reading import SpaceReader, reader_of
 
-MOST_BYTES: Final = 128 * 1024 * 1024
-"""Of requests whose trials are remembered, all experiments together; twice that is held."""
+MOST_BYTES: Final = 256 * 1024 * 1024
+"""Memory for the trials of all experiments together, as `_footprint` estimates it: some 170,000
+trials of ten parameters. The experiment asked about last is held whatever its size."""
+_OBJECTS_OF_A_TRIAL: Final = 900
+"""Bytes of a trial's point, metrics and outcome as Python objects; ten parameters, measured."""
 _BLOCK: Final = 64
 _EXPERIMENT: Final = 0x0A
 _TRIAL: Final = 0x12
 """Tags of the fields 1 and 2 of GetSuggestionsRequest, which have lengths."""
-_LONGEST_VARINT: Final = 10
+_LONGEST_LENGTH: Final = 5
+"""Bytes of a varint that protobuf libraries take as a length."""
 
 Converted = tuple[Mapping[str, Value], OutcomeState | None, Mapping[str, float]] | None
 """A trial: its point, how it ended (None: it runs) and its metrics; None for a foreign point."""
@@ -45,12 +49,17 @@ class Envelope:
     first_trial: int
 
 
+def is_in_order(data: bytes) -> bool:
+    """Whether a request begins with its experiment: to open any other one costs decoding it."""
+    return data.startswith(bytes((_EXPERIMENT,)))
+
+
 def opened(data: bytes) -> Envelope:
     """Raises Invalid for bytes that are no request."""
     try:
-        if data[:1] != bytes((_EXPERIMENT,)):
+        if not is_in_order(data):
             data = _in_order(data)
-        if data[:1] != bytes((_EXPERIMENT,)):
+        if not is_in_order(data):
             return Envelope(data, b"", 0)
         begin, end = _span(data, 0)
         return Envelope(data, data[begin:end], end)
@@ -81,7 +90,7 @@ def _malformed(error: DecodeError) -> Invalid:
 def _span(data: bytes, at: int) -> tuple[int, int]:
     """Where the content of the field at a tag begins and ends. Raises DecodeError."""
     length, shift, place = 0, 0, at + 1
-    for place in range(at + 1, min(at + 1 + _LONGEST_VARINT, len(data))):
+    for place in range(at + 1, min(at + 1 + _LONGEST_LENGTH, len(data))):
         byte = data[place]
         length |= (byte & 0x7F) << shift
         if byte < 0x80:
@@ -148,7 +157,7 @@ class Trials:
         if rest.trials or rest.HasField("experiment"):
             return None
         trials = sum(block.trials for block in blocks)
-        self._keep(envelope, _Held(blocks, held.known, len(envelope.data)), trials)
+        self._keep(envelope, _Held(blocks, held.known, _footprint(envelope, trials)), trials)
         outcomes = tuple(o for block in blocks for o in block.outcomes)
         pending = tuple(p for block in blocks for p in block.pending)
         return Told(History(outcomes, pending), trials, rest)
@@ -163,6 +172,11 @@ class Trials:
             while self._size > self._most and len(self._held) > 1:
                 _, dropped = self._held.popitem(last=False)
                 self._size -= dropped.size
+
+
+def _footprint(envelope: Envelope, trials: int) -> int:
+    """Trials are held with their bytes twice: in a block, and by themselves to be found."""
+    return 2 * len(envelope.data) + _OBJECTS_OF_A_TRIAL * trials
 
 
 def _blocks(problem: Problem, envelope: Envelope, held: _Held) -> tuple[tuple[_Block, ...], int]:

@@ -23,8 +23,9 @@ from tunesmith_api.search_space import (
 Reader = Callable[[str], Value]
 """The value of a text. Raises ValueError when it is none of the parameter."""
 
-_REMEMBERED: Final = 4096
+_REMEMBERED: Final = 1024
 """Texts of a stepped or unusual number, whose check takes exact arithmetic."""
+_LONGEST_REMEMBERED: Final = 64
 _LONGEST_PLAIN: Final = 18
 """Digits of an integer that fits in 63 bits whatever they are."""
 
@@ -64,13 +65,13 @@ def _reader(parameter: Parameter) -> Reader:
 
 
 def _exact_reader(parameter: Parameter) -> Reader:
-    @lru_cache(maxsize=_REMEMBERED)
     def read(text: str) -> Value:
         if reason := parameter.violation(text):
             raise ValueError(reason)
         return parameter.value(text)
 
-    return read
+    remembering = lru_cache(maxsize=_REMEMBERED)(read)
+    return lambda text: (remembering if len(text) <= _LONGEST_REMEMBERED else read)(text)
 
 
 def _int_reader(parameter: IntParameter) -> Reader:

@@ -21,7 +21,7 @@ from tunesmith_proto.katib import api_pb2 as katib_pb
 from tunesmith_proto.v1 import suggestions_pb2 as pb
 from tunesmith_suggestion.core import SuggestionCore
 from tunesmith_suggestion.katib import KatibCore
-from tunesmith_suggestion.katib_requests import opened
+from tunesmith_suggestion.katib_requests import Envelope, is_in_order, opened
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +114,14 @@ class KatibServicer:
         )
 
     async def _suggested(self, request: bytes) -> katib_pb.GetSuggestionsReply:
-        envelope = opened(request)
+        envelope = await self._opened(request)
         key = envelope.experiment.decode("latin-1")
         return await self._compute.run(key, self._core.suggest_to, envelope)
+
+    async def _opened(self, request: bytes) -> Envelope:
+        if is_in_order(request):
+            return opened(request)
+        return await self._compute.run("", opened, request)  # decodes it all, so not in the loop
 
     async def ValidateAlgorithmSettings(
         self, request: katib_pb.ValidateAlgorithmSettingsRequest, context: Context

@@ -103,6 +103,17 @@ def test_katibs_protocol_gives_the_same_after_a_restart(folder: Path) -> None:
             assert as_bytes(reply) == want
 
 
+def test_fifty_thousand_trials_in_one_of_katibs_requests_are_taken(folder: Path) -> None:
+    few = katib_request(500)
+    whole = katib_request(0)
+    for _ in range(100):
+        whole.trials.extend(few.trials)
+    assert len(whole.trials) == 50_000
+    with service_at(folder / "s.sock") as service:
+        reply = service.call(wire.KATIB_SUGGESTION, "GetSuggestions", whole)
+    assert len(reply.parameter_assignments) == 2
+
+
 def test_the_service_says_what_it_cannot_do(folder: Path) -> None:
     bad = a_problem("tpe", settings={"gamma": "2"})
     sentence = "setting 'gamma' is '2'; it must be a number > 0 and < 1"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +118,42 @@ def test_damaged_bytes_are_refused_or_read_as_the_library_reads_them(
             KatibCore().suggest_to(opened(data))
         return
     assert outcome(data, None) == outcome(data, message)
+
+
+@pytest.mark.parametrize("more", range(12))
+def test_lengths_written_with_more_bytes_than_needed_are_read_as_the_library_reads_them(
+    more: int,
+) -> None:
+    trial = MESSAGES[0].SerializeToString()
+    head, tail = len(trial) & 0x7F, len(trial) >> 7
+    assert 0 < tail < 0x80
+    padded = bytes([head | 0x80, tail] if not more else [head | 0x80, tail | 0x80])
+    length = padded + b"\x80" * (more - 1) + b"\x00" * (more > 0)
+    data = request_of([]).SerializeToString() + b"\x12" + length + trial
+    try:
+        told = pb.GetSuggestionsRequest.FromString(data).trials
+    except DecodeError:
+        with pytest.raises(Invalid):
+            read(Trials(), data)
+    else:
+        assert read(Trials(), data) == (history_of(PROBLEM, told), 1)
+
+
+def test_what_is_remembered_is_bounded_by_the_memory_it_takes() -> None:
+    """Asking about another experiment makes the oldest be read anew, which shows as new objects."""
+    one, other = (a_problem("random", settings={"random_state": str(k)}) for k in (1, 2))
+    data = [
+        pb.GetSuggestionsRequest(
+            experiment=experiment_message(problem, problem.settings), trials=MESSAGES[:64]
+        ).SerializeToString()
+        for problem in (one, other)
+    ]
+    for most, kept in ((1_000_000, True), (100_000, False)):
+        reader = Trials(most)
+        before, _ = read(reader, data[0])
+        read(reader, data[1])
+        again, _ = read(reader, data[0])
+        assert (again.outcomes[0] is before.outcomes[0]) is kept
 
 
 def outcome(data: bytes, message: pb.GetSuggestionsRequest | None) -> object:

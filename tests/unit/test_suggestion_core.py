@@ -155,6 +155,24 @@ def test_only_so_many_experiments_are_remembered() -> None:
     assert lost == {"b": False, "c": False, "a": True}
 
 
+def test_only_so_many_outcomes_are_remembered_but_one_experiment_always_is() -> None:
+    core = SuggestionCore(max_outcomes=8)
+    for uid in ("a", "b", "c"):
+        core.suggest(request(MESSAGES[:5], uid=uid, first=5))
+    assert core.suggest(request(MESSAGES[5:], base=MESSAGES[:5], uid="a")).history_lost
+    assert not core.suggest(request(MESSAGES[5:], base=MESSAGES[:5], uid="c")).history_lost
+    assert not core.suggest(request([], base=MESSAGES, uid="c")).history_lost
+
+
+def test_a_hundred_experiments_asked_in_turn_tell_only_what_is_new() -> None:
+    core = SuggestionCore()
+    uids = [f"experiment-{k}" for k in range(100)]
+    for uid in uids:
+        core.suggest(request(MESSAGES[:5], uid=uid, first=5))
+    for uid in uids:
+        assert not core.suggest(request(MESSAGES[5:], base=MESSAGES[:5], uid=uid)).history_lost
+
+
 def test_a_repeated_request_is_computed_once() -> None:
     counting = Counting()
     core = SuggestionCore(Registry({"counting": lambda: counting}))

@@ -2,7 +2,8 @@
 """`GrpcSuggestionClient`: the SuggestionClient port over grpc.aio, for our services and Katib's.
 
 A target that answers UNIMPLEMENTED to tunesmith.v1 is asked with Katib's api.v1.beta1 from then
-on. Requests are idempotent, so one that found the connection broken is sent once more.
+on. Requests are idempotent, so one that found the connection broken is sent again, twice at most:
+the first new try may meet the end of the same connection.
 """
 
 from __future__ import annotations
@@ -112,16 +113,15 @@ class _Channels:
     ) -> Reply:
         """Raises Invalid, Unimplemented, Unavailable."""
         function = wire.call(self._channel(target), *method)
-        try:
+        timeout, ready = self._deadline_s, False
+        for last in (False, False, True):
             try:
-                found = await function(request, timeout=self._deadline_s)
+                return cast(Reply, await function(request, timeout=timeout, wait_for_ready=ready))
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    raise
-                found = await function(request, timeout=self._reconnect_s, wait_for_ready=True)
-        except grpc.aio.AioRpcError as error:
-            _raise(target, error)
-        return cast(Reply, found)
+                if last or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    _raise(target, error)
+                timeout, ready = self._reconnect_s, True
+        raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
         channels, self._channels = self._channels, {}

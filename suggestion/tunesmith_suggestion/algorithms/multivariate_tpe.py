@@ -5,8 +5,8 @@ A component of the density is one observation with all its parameters (Falkner, 
 "BOHB", ICML 2018; Optuna's `multivariate`), so combinations that did well are kept together and
 parameters that depend on each other are found.
 
-Our `tpe` draws jointly too, where Katib's hyperopt and Optuna's default take one parameter at a
-time. So this is the same estimator under Katib's other name: for experiments that say
+Our `tpe` draws jointly too, where Katib's hyperopt takes one parameter at a time: that found worse
+points. So this is the same estimator under Katib's other name: for experiments that say
 `multivariate-tpe`, with the settings of Katib's optuna service. It has a version and streams of
 chance of its own, so `tpe` may change one day and this stays joint.
 """
