@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def test_a_copy_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     (child / "weights").write_text("mine")
     assert checkpoints.provide(child, parent)
     assert (child / "weights").read_text() == "mine"
+
+
+def test_controllers_that_make_it_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    for k in range(20):
+        (parent / f"weights-{k}").write_text(str(k))
+    for attempt in range(10):
+        child = tmp_path / f"trial-{attempt}" / "checkpoint"
+        child.parent.mkdir()
+        with ThreadPoolExecutor(8) as pool:
+            made = [pool.submit(checkpoints.provide, child, parent) for _ in range(8)]
+        assert all(one.result() for one in made)
+        assert list(child.parent.iterdir()) == [child] and len(list(child.iterdir())) == 20
 
 
 def test_a_pipe_among_the_checkpoints_of_a_parent_is_not_copied(tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ left; all attempts of the trial share it. Called by `process.py`.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith_controller.workloads import supervisor
@@ -16,29 +19,35 @@ from tunesmith_controller.workloads import supervisor
 def provide(checkpoint: Path, parent: Path | None) -> bool:
     """Makes the directory (0700) unless it is there; False when the parent's is missing.
 
-    With a parent it appears complete or not at all: a crash in between begins it anew. Raises
-    OSError.
+    With a parent it appears complete or not at all: a crash in between begins it anew. Of several
+    controllers one makes it, the others wait for that. Raises OSError.
     """
-    if checkpoint.is_dir():
-        return True
-    prefix = f".{checkpoint.name}-"
-    for left in checkpoint.parent.glob(f"{prefix}*"):  # by a crash or a full disk
-        shutil.rmtree(left)
-    draft = Path(tempfile.mkdtemp(prefix=prefix, dir=checkpoint.parent))
-    found = parent is None or parent.is_dir()
-    if parent is not None and found:
-        shutil.copytree(parent, draft, symlinks=True, dirs_exist_ok=True, ignore=_special_files)
-        draft.chmod(0o700)
-        _sync(draft)
-    try:
+    with _alone_in(checkpoint.parent):
+        if checkpoint.is_dir():
+            return True
+        prefix = f".{checkpoint.name}-"
+        for left in checkpoint.parent.glob(f"{prefix}*"):  # by a crash or a full disk
+            shutil.rmtree(left)
+        draft = Path(tempfile.mkdtemp(prefix=prefix, dir=checkpoint.parent))
+        found = parent is None or parent.is_dir()
+        if parent is not None and found:
+            shutil.copytree(parent, draft, symlinks=True, dirs_exist_ok=True, ignore=_special_files)
+            draft.chmod(0o700)
+            _sync(draft)
         draft.rename(checkpoint)
-    except OSError:
-        # Another controller was quicker.
-        shutil.rmtree(draft)
-        if not checkpoint.is_dir():
-            raise
-    supervisor.sync_folder(str(checkpoint.parent))
-    return found
+        supervisor.sync_folder(str(checkpoint.parent))
+        return found
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One at a time, over all threads and processes; a crash ends it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _special_files(folder: str, names: list[str]) -> list[str]:
