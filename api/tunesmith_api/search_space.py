@@ -9,6 +9,7 @@ and by the controller, which checks every reply with `SearchSpace.violations`.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -17,6 +18,7 @@ from enum import StrEnum
 Value = int | float | str
 
 _MOST_STEPS = 2.0**53  # beyond it neighbouring indices are no longer distinct doubles
+_NEARLY_A_STEP = Decimal("1e-9")  # of a step may be missing to the upper bound: 3 x 0.33333333333
 
 
 class Distribution(StrEnum):
@@ -98,7 +100,8 @@ class DoubleParameter:
         """How many values there are; None without a step."""
         if self.step is None:
             return 1 if self.low == self.high else None
-        return math.floor((self.high - self.low) / self.step * (1 + 1e-12) + 1e-9) + 1
+        span = Decimal(repr(self.high)) - Decimal(repr(self.low))
+        return math.floor(span / Decimal(repr(self.step)) + _NEARLY_A_STEP) + 1
 
     def text(self, value: Value) -> str:
         return repr(float(value))
@@ -293,6 +296,8 @@ def _double_parameter(
     if not math.isfinite(span):
         reason = f"{high} is too far from min {low}: their difference is no finite number"
         raise SpaceError(name, "feasibleSpace.max", reason)
+    if width and float(width) < sys.float_info.min:
+        raise SpaceError(name, "feasibleSpace.step", f"{step} is too small a number")
     if width and span / float(width) >= _MOST_STEPS:
         reason = f"{step} makes more than 2**53 steps from {low} to {high}"
         raise SpaceError(name, "feasibleSpace.step", reason)

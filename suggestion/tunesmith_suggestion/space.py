@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -41,6 +43,11 @@ _LOG_NEAR = 1e15
 """Above this ratio to the lower bound log1p gains nothing over log, and may overflow."""
 _LARGEST_EXPONENT = 709.78
 """exp of more overflows a double."""
+_LEAST_DEVIATION = sys.float_info.min
+"""A bell narrower than the least normal double has no digits left; its range has few values."""
+_MOST_TIMES = 2.0**53
+_ROOM = 4
+"""So many times a range must be a finite number: cells end outside it and have middles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,7 @@ class NumberAxis:
         if isinstance(self.parameter, IntParameter):
             return self.parameter.low + index * self.parameter.step
         if self.parameter.step is None:
-            return self.parameter.low
+            return self.parameter.low + 0.0  # zero, where it is minus zero
         return self.parameter.at(index)
 
     def index(self, value: Value) -> int:
@@ -256,16 +263,19 @@ class CompiledSpace:
             found = [i * count + digits[v] for i, v in zip(found, column, strict=True)]
         return found
 
-    def key(self, values: Mapping[str, Value]) -> tuple[str, ...]:
-        """What tells two points apart: their texts."""
-        return tuple(p.text(values[p.name]) for p in self.space)
+    def keys(self, points: Sequence[Mapping[str, Value]]) -> Sequence[Hashable]:
+        """What tells points apart: their numbers in a finite space, else their values."""
+        if self.count is not None:
+            return self.indices(points)
+        return list(zip(*([v[a.name] for v in points] for a in self.axes), strict=True))
 
     def _uniforms(self, chance: np.random.Generator) -> list[float]:
         return [float(u) for u in chance.random(len(self.axes))]
 
 
+@lru_cache(maxsize=128)
 def compile_space(space: SearchSpace) -> CompiledSpace:
-    """Raises SpaceError for a space that no algorithm can draw from."""
+    """Raises SpaceError for a space that no algorithm can draw from. The last ones are kept."""
     names = Counter(p.name for p in space)
     for name, times in names.items():
         if times > 1:
@@ -281,8 +291,10 @@ def compile_space(space: SearchSpace) -> CompiledSpace:
 def _axis(parameter: Parameter) -> Axis:
     if isinstance(parameter, ListParameter):
         return _list_axis(parameter)
-    if not math.isfinite(float(parameter.high) - float(parameter.low)):
+    if not math.isfinite(_ROOM * (float(parameter.high) - float(parameter.low))):
         raise SpaceError(parameter.name, "feasibleSpace", "max - min is too large a number")
+    if isinstance(parameter, DoubleParameter):
+        parameter = _told_apart(parameter)
     is_log = parameter.distribution.is_log
     count = parameter.cardinality
     width = _to_scale(parameter.high, parameter.low, is_log)
@@ -291,9 +303,19 @@ def _axis(parameter: Parameter) -> Axis:
     plain = NumberAxis(parameter, count, is_log, 0.0, width, None)
     left, right = (0.0, width) if count is None else _outer_edges(plain, count)
     bell = None
-    if parameter.distribution in (Distribution.NORMAL, Distribution.LOG_NORMAL):
+    is_bell = parameter.distribution in (Distribution.NORMAL, Distribution.LOG_NORMAL)
+    if is_bell and width / 6 >= _LEAST_DEVIATION:
         bell = NormalDist(width / 2, width / 6)
     return NumberAxis(parameter, count, is_log, left, right, bell)
+
+
+def _told_apart(parameter: DoubleParameter) -> DoubleParameter:
+    """With a multiple of its step where that is finer than doubles are at the bounds."""
+    step, finest = parameter.step, max(math.ulp(parameter.low), math.ulp(parameter.high))
+    if step is None or step >= finest or parameter.cardinality == 1:
+        return parameter
+    times = finest / step
+    return replace(parameter, step=finest if times >= _MOST_TIMES else step * math.ceil(times))
 
 
 def _list_axis(parameter: ListParameter) -> Axis:

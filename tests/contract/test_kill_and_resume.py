@@ -3,7 +3,7 @@
 assignments and the records are those of the undisturbed search.
 
 With TUNESMITH_LONG=1 (`make test-long`) all algorithms run all 200 seeds in both forms; otherwise
-those that take long run some of them.
+those that take long run some of them. `auto` also hands over from one algorithm to another.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Final
 
 import pytest
 
-from tunesmith_api.problem import Problem
+from tunesmith_api.problem import Problem, Proposal
+from tunesmith_suggestion.algorithms.auto import Auto
 from tunesmith_suggestion.registry import BUILT_IN
 from tunesmith_suggestion.testing import GRID, SPACE, a_problem
 from tunesmith_suggestion.testing_chain import killed_at_random, search
@@ -50,3 +51,28 @@ def test_a_search_killed_at_any_moment_is_the_undisturbed_one(name: str, paralle
         killed = search(killed_at_random(BUILT_IN[name], seed), problem, length=LENGTH)
         assert killed == expected, f"seed {seed}"
         assert sum(len(step.ordinals) for step in expected) == LENGTH
+
+
+class HandsOver(Auto):
+    """In the middle of a search, not after a thousand trials."""
+
+    def __init__(self) -> None:
+        super().__init__(most_for_few=LENGTH // 2)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_a_hand_over_is_the_same_when_the_service_is_killed_around_it(parallel: int) -> None:
+    undisturbed = HandsOver()
+    for seed in range(SEEDS if LONG else 5):
+        problem = problem_of("auto", seed, parallel)
+        expected = search(undisturbed.suggest, problem, length=LENGTH)
+        killed = search(killed_at_random(HandsOver, seed), problem, length=LENGTH)
+        assert killed == expected, f"seed {seed}"
+        by_gp = [k for k, step in enumerate(expected) if _is_recorded(step.answer)]
+        assert by_gp and max(by_gp) < len(expected) - 2
+
+
+def _is_recorded(answer: object) -> bool:
+    """The Gaussian process records its fits, its successor nothing."""
+    return isinstance(answer, Proposal) and bool(answer.recorded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 
@@ -151,6 +152,32 @@ def test_a_long_history_is_passed_over_quickly() -> None:
     found = proposed(GridSearch(), grid(space), history, 4)
     assert len(found) == 4
     assert time.process_time() - began < 2.0
+
+
+@pytest.mark.parametrize("shuffle", ["true", "false"])
+def test_at_ten_thousand_trials_another_costs_milliseconds_in_a_running_service(
+    shuffle: str,
+) -> None:
+    space = SearchSpace(tuple(DoubleParameter(f"x{i}", 0.0, 1.0, 0.01) for i in range(10)))
+    problem, algorithm = grid(space, shuffle=shuffle), GridSearch()
+    tried = ended(proposed(algorithm, problem, History(), 10_010))
+    proposed(algorithm, problem, History(tried[:10_000]), 1)
+    began = time.process_time()
+    for told in range(10_001, 10_011):
+        found = proposed(algorithm, problem, History(tried[:told]), 1)
+        assert found == proposed(algorithm, problem, History(tried[:told]), 2)[:1]
+    assert time.process_time() - began < 20 * 0.010
+    assert found == proposed(GridSearch(), problem, History(tried), 1)
+
+
+def test_several_threads_walk_one_order() -> None:
+    space = SearchSpace((IntParameter("n", 1, 3000),))
+    problem, algorithm = grid(space), GridSearch()
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(proposed, algorithm, problem, History(), 3000) for _ in range(8)]
+    want = proposed(GridSearch(), problem, History(), 3000)
+    assert len(set(points(want))) == 3000
+    assert [answer.result() == want for answer in asked] == [True] * 8
 
 
 def test_every_order_is_equally_likely_and_a_permutation() -> None:

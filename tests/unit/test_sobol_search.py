@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sobol: the k-th point belongs to ordinal k, points are spread evenly, others start as fast."""
+"""sobol: the k-th point belongs to ordinal k, points are spread evenly, scipy is not waited for."""
 
 from __future__ import annotations
 
@@ -120,11 +120,29 @@ def test_more_parameters_than_there_are_sequences_for_are_refused() -> None:
     ]
 
 
-def test_other_algorithms_do_not_wait_for_scipy() -> None:
+@pytest.mark.parametrize("name", ["grid", "multivariate-tpe", "random", "sobol", "tpe"])
+def test_it_and_the_light_algorithms_do_not_wait_for_scipy(name: str) -> None:
     program = (
         "import sys; from tunesmith_suggestion.registry import Registry; "
-        "names = set(Registry().names()) - {'bayesianoptimization'}; "
-        "[Registry().find(name) for name in names]; "
+        "from tunesmith_api.problem import History, Objective, Problem; "
+        "from tunesmith_api.search_space import IntParameter, SearchSpace; "
+        f"algorithm = Registry().find({name!r}); "
+        "space = SearchSpace((IntParameter('n', 1, 9),)); "
+        "objectives = (Objective('loss', 'minimize'),); "
+        f"problem = Problem('uid', 'exp', {name!r}, {{}}, space, objectives, 1); "
+        "algorithm.suggest(problem, History(), range(2), ''); "
+        "print([name for name in sys.modules if name.startswith('scipy')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_algorithms_that_need_scipy_load_it_when_they_are_asked_for() -> None:
+    program = (
+        "import sys, tunesmith_suggestion.server; from tunesmith_suggestion.registry import "
+        "Registry; Registry().names(); Registry().find('auto'); Registry().find('cmaes'); "
         "print([name for name in sys.modules if name.startswith('scipy')])"
     )
     done = subprocess.run(

@@ -22,7 +22,8 @@ from tunesmith_api.problem import Exhausted, History, Problem, Proposal
 from tunesmith_api.search_space import SpaceError
 from tunesmith_suggestion.protocol import Algorithm
 from tunesmith_suggestion.settings import RANDOM_STATE, Setting, setting_problems
-from tunesmith_suggestion.space import CompiledSpace, compile_space
+from tunesmith_suggestion.space import compile_space
+from tunesmith_suggestion.unseen import Tried
 
 MOST_FOR_A_PROCESS: Final = 1000
 """Results up to which a Gaussian process uses all of them; beyond, it would see a part."""
@@ -49,10 +50,16 @@ class Auto:
     settings: Sequence[Setting] = (RANDOM_STATE,)
 
     def __init__(
-        self, few: Callable[[], Algorithm] = _bayesian, many: Callable[[], Algorithm] = _tpe
+        self,
+        few: Callable[[], Algorithm] = _bayesian,
+        many: Callable[[], Algorithm] = _tpe,
+        *,
+        most_for_few: int = MOST_FOR_A_PROCESS,
     ) -> None:
         self._make_few = few
         self._make_many = many
+        self._most_for_few = most_for_few
+        self._tried = Tried()
 
     @cached_property
     def _few(self) -> Algorithm:
@@ -83,7 +90,7 @@ class Auto:
     def suggest(
         self, problem: Problem, history: History, ordinals: range, recorded: str
     ) -> Proposal | Exhausted:
-        left = _untried(compile_space(problem.space), history)
+        left = self._untried(problem, history)
         if left == 0:
             return Exhausted("all points of the search space were tried")
         asked = ordinals if left is None else ordinals[:left]
@@ -97,7 +104,14 @@ class Auto:
 
     def choice(self, history: History) -> Algorithm:
         """Who proposes after this history."""
-        return self._few if len(history.outcomes) <= MOST_FOR_A_PROCESS else self._many
+        return self._few if len(history.outcomes) <= self._most_for_few else self._many
+
+    def _untried(self, problem: Problem, history: History) -> int | None:
+        """How many points of a finite space neither ended nor run; None where it has no end."""
+        space = compile_space(problem.space)
+        if space.count is None or space.count > _MOST_COUNTED:
+            return None
+        return space.count - len(self._tried.of(problem, history, space))
 
 
 def _handed(problem: Problem, chosen: Algorithm) -> Problem:
@@ -116,11 +130,3 @@ def _recorded_by(chosen: Algorithm, recorded: str) -> str:
         return ""
     was = found.get("was")
     return was if isinstance(was, str) else ""
-
-
-def _untried(space: CompiledSpace, history: History) -> int | None:
-    """How many points of a finite space neither ended nor run; None where it has no end."""
-    if space.count is None or space.count > _MOST_COUNTED:
-        return None
-    points = [o.parameters for o in history.outcomes] + [p.parameters for p in history.pending]
-    return space.count - len(set(space.indices(points)))

@@ -4,7 +4,8 @@
 Points are taken in one order, fixed by the seed; asked for more, it gives the first ones of that
 order which nobody tried: neither it nor a person who enqueued points. How a trial ended does not
 matter, a failed point is not tried again; a point whose trial was deleted is. The order is made
-as far as it is needed (`chance.ordering`), so the size of the space costs nothing.
+as far as it is needed (`chance.ordering`), so the size of the space costs nothing; what was made
+of it and what the history holds are remembered, so a long search costs what is new.
 
 As in Katib, a double needs a step, and a budget larger than the grid is an error. Unlike Katib's
 optuna service, which forgets what it asked when it restarts, it needs no memory.
@@ -12,8 +13,11 @@ optuna service, which forgets what it asked when it restarts, it needs no memory
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
+from typing import Final
 
 from tunesmith_api.problem import Exhausted, History, Problem, Proposal
 from tunesmith_api.search_space import SpaceError, Value
@@ -27,6 +31,12 @@ from tunesmith_suggestion.settings import (
     setting_problems,
 )
 from tunesmith_suggestion.space import CompiledSpace, compile_space
+from tunesmith_suggestion.unseen import Tried
+
+_MOST_ORDERS: Final = 16
+"""Orders that are remembered as far as they were made, some 100 bytes a point."""
+_BLOCK: Final = 256
+"""Points of an order that are made at once."""
 
 
 class GridSearch:
@@ -46,6 +56,10 @@ class GridSearch:
     )
     walks = True
     """Asked for the next points, it gives them in one order: see `protocol.walks`."""
+
+    def __init__(self) -> None:
+        self._tried = Tried()
+        self._orders = lru_cache(maxsize=_MOST_ORDERS)(_Order)
 
     def validate(self, problem: Problem) -> Sequence[str]:
         problems = setting_problems(self.name, self.settings, problem.settings)
@@ -71,31 +85,50 @@ class GridSearch:
     ) -> Proposal | Exhausted:
         settings = read_settings(self.name, self.settings, problem.settings)
         space = compile_space(problem.space)
-        untried = _untried(space, history, self._order(problem, settings, space.count or 0))
+        tried = self._tried.of(problem, history, space)
+        untried = _untried(space, tried, self._order(problem, settings, space.count or 0))
         found = tuple(islice(untried, len(ordinals)))
         if not found:
             return Exhausted(f"all {space.count} points of the grid were tried")
         return Proposal(found)
 
-    def _order(self, problem: Problem, settings: SettingValues, count: int) -> Iterator[int]:
+    def _order(self, problem: Problem, settings: SettingValues, count: int) -> Iterable[int]:
         if not settings.flag("shuffle"):
-            return iter(range(count))
+            return range(count)
         given = settings.optional_integer("random_state")
-        seed = problem.seed if given is None else given
-        return ordering(self.name, self.version, seed, count)
+        return self._orders(problem.seed if given is None else given, count)
+
+
+class _Order:
+    """The random order of a seed, remembered as far as it was made. Safe from several threads."""
+
+    def __init__(self, seed: int, count: int) -> None:
+        self._rest = ordering(GridSearch.name, GridSearch.version, seed, count)
+        self._made: list[int] = []
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[int]:
+        begin = 0
+        while block := self._block(begin):
+            yield from block
+            begin += len(block)
+
+    def _block(self, begin: int) -> list[int]:
+        """What is next from there on; nothing at the end."""
+        with self._lock:
+            if begin == len(self._made):
+                self._made += islice(self._rest, _BLOCK)
+            return self._made[begin:]
 
 
 def _untried(
-    space: CompiledSpace, history: History, order: Iterator[int]
+    space: CompiledSpace, tried: frozenset[int], order: Iterable[int]
 ) -> Iterator[dict[str, Value]]:
-    """The points that history does not hold, in order."""
-    tried: list[Mapping[str, Value]] = [o.parameters for o in history.outcomes]
-    tried += [p.parameters for p in history.pending]
-    seen = set(space.indices(tried))
-    if len(seen) == space.count:
+    """The points that were not tried, in order."""
+    if len(tried) == space.count:
         return
     for index in order:
-        if index in seen:
+        if index in tried:
             continue
         values = space.point(index)
         # Where steps are finer than doubles can tell apart, several indices are one value.
