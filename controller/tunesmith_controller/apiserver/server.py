@@ -6,18 +6,15 @@ One handler for all paths: guard, what the path names, the verb, every error as 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
 import secrets
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -47,6 +44,7 @@ from tunesmith_controller.apiserver.objects import Objects
 from tunesmith_controller.apiserver.resources import Target, discovery, target_of
 from tunesmith_controller.apiserver.selectors import Selection, selection
 from tunesmith_controller.embedded import LocalPlane
+from tunesmith_controller.http_serving import listen, serve_http
 from tunesmith_controller.ports import Json, ObjectList, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -78,63 +76,16 @@ async def serve_api(plane: LocalPlane, options: ApiOptions) -> None:
     if options.host not in LOOPBACK:
         raise Unavailable(f"{options.host} is not loopback; the API is served on 127.0.0.1 only")
     token = options.token or secrets.token_urlsafe(32)
-    with contextlib.closing(_listen(options)) as listener:
+    with contextlib.closing(listen(options.host, options.port, "the API")) as listener:
         port = listener.getsockname()[1]
         address = ApiAddress(f"http://127.0.0.1:{port}", token, os.getpid())
         app = application(plane, port, token)
         write_private(plane.home / KUBECONFIG, kubeconfig(address))
         write_address(plane.home, address)
         try:
-            await _serve(app, listener)
+            await serve_http(app, listener)
         finally:
             remove_address(plane.home, address)
-
-
-def _listen(options: ApiOptions) -> socket.socket:
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # With the protocol named, asyncio sees TCP and turns Nagle's delays off.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((options.host, options.port))
-    except OSError as error:
-        listener.close()
-        raise Unavailable(
-            f"the API cannot listen on {options.host}:{options.port}: {error.strerror}; "
-            "choose another port, or 0 for any"
-        ) from None
-    listener.listen(128)
-    return listener
-
-
-class _Server(uvicorn.Server):
-    """Signals belong to whoever runs us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _serve(app: Starlette, listener: socket.socket) -> None:
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_graceful_shutdown=1,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
-    server = _Server(config)
-    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    try:
-        await asyncio.shield(serving)
-    except asyncio.CancelledError:
-        # Watches never end by themselves.
-        server.should_exit = server.force_exit = True
-        await asyncio.wait([serving], timeout=5)
-        raise
-    raise Unavailable("the API server ended by itself")
 
 
 def application(plane: LocalPlane, port: int, token: str) -> Starlette:

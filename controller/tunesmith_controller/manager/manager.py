@@ -64,6 +64,18 @@ class Reconciler(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Is told what the manager sees and does; must be quick and may not raise."""
+
+    def watcher(self, kind: str) -> Callable[[Json | None, Json | None], None] | None:
+        """A listener to the changes of a kind, None for none."""
+        ...
+
+    def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
+        """A reconcile ended: "done", "conflict", "refused", "unavailable" or "defect"."""
+        ...
+
+
 @dataclass(slots=True)
 class _Lane:
     queue: WorkQueue
@@ -73,8 +85,14 @@ class _Lane:
 class Manager:
     """Runs the reconcilers of one control plane."""
 
-    def __init__(self, ports: Ports, settings: ManagerSettings | None = None) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        settings: ManagerSettings | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
         self.ports = ports
+        self._watcher = watcher
         self.settings = settings or ManagerSettings()
         backoff = Backoff(self.settings.backoff_first_s, self.settings.backoff_max_s)
         jitter = ports.rng.jitter
@@ -112,6 +130,13 @@ class Manager:
         }
         for kind, informer in self._informers.items():
             informer.listen(self._on_change(kind))
+            if watcher is not None and (listener := watcher.watcher(kind)) is not None:
+                informer.listen(listener)
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether every kind was listed once."""
+        return all(informer.synced.is_set() for informer in self._informers.values())
 
     async def run(self) -> None:
         """Reconciles until cancelled."""
@@ -147,30 +172,42 @@ class Manager:
                 lane.queue.done(key)
 
     async def _one(self, lane: _Lane, key: Key) -> None:
+        began = asyncio.get_running_loop().time()
+        outcome = await self._outcome(lane, key)
+        if self._watcher is not None:
+            seconds = asyncio.get_running_loop().time() - began
+            self._watcher.reconciled(key.kind, outcome, seconds)
+
+    async def _outcome(self, lane: _Lane, key: Key) -> str:
         try:
             again = await lane.reconciler.reconcile(key)
         except Conflict:
             # Somebody wrote first; the cache will say so soon.
             lane.queue.failed(key)
+            return "conflict"
         except Invalid as error:
             self._tell(key, "ReconcileError", str(error))
             lane.queue.failed(key)
+            return "refused"
         except PortError as error:
             delay = lane.queue.failed(key)
             _log.info("%s: %s; again in %.1f s", key, error, delay)
             if delay >= self.settings.patience_s:
                 self._tell(key, "Unavailable", f"{error}; it is tried again until it works")
+            return "unavailable"
         except ValueError as error:
             # An object nobody can read (pydantic, enums): set aside until it changes.
             self._tell(key, "Quarantined", str(error))
+            return "refused"
         except Exception as error:  # noqa: BLE001 - one object may not stop the others
             _log.exception("%s: reconcile failed", key)
             self._tell(key, "ReconcileError", f"a defect: {type(error).__name__}: {error}")
             lane.queue.failed(key)
-        else:
-            lane.queue.succeeded(key)
-            if again is not None:
-                lane.queue.add_after(key, again)
+            return "defect"
+        lane.queue.succeeded(key)
+        if again is not None:
+            lane.queue.add_after(key, again)
+        return "done"
 
     def _tell(self, key: Key, reason: str, message: str) -> None:
         about: Json = {"kind": key.kind, "metadata": {"namespace": key.namespace, "name": key.name}}

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP by uvicorn inside an event loop that is somebody else's: the API of one machine, and in a
+cluster the probes and the admission webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tunesmith_controller.ports import Unavailable
+
+_MOST_HEADERS = 64 * 1024
+
+
+def listen(host: str, port: int, what: str) -> socket.socket:
+    """A listening TCP socket; port 0 is any free one. `what` begins the sentence of the Unavailable
+    that is raised when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol named, asyncio sees TCP and turns Nagle's delays off.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"{what} cannot listen on {host}:{port}: {error.strerror}; "
+            "choose another port, or 0 for any"
+        ) from None
+    listener.listen(128)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to whoever runs us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve_http(
+    app: ASGIApp, listener: socket.socket, *, tls: ssl.SSLContext | None = None
+) -> None:
+    """Serves until cancelled. With `tls` over HTTPS; certificates loaded into the context later
+    serve the connections that come after. Raises Unavailable when the server ends by itself."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=_MOST_HEADERS,
+    )
+    config.load()
+    config.ssl = tls
+    server = _Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        # Watches never end by themselves.
+        server.should_exit = server.force_exit = True
+        await asyncio.wait([serving], timeout=5)
+        raise
+    raise Unavailable("an HTTP server ended by itself")
