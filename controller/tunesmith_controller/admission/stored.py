@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Admission that finds in the store what an Experiment refers to: the ConfigMap of its template.
 
-Called by the API server and by `LocalPlane.submit`.
+Called by the API server, by `LocalPlane.submit` and by the webhooks of a cluster.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from tunesmith_controller.admission import local
 from tunesmith_controller.ports import Json, Key, NotFound, ObjectStore
 
 
-async def admitted(store: ObjectStore, experiment: Json) -> Json:
+async def admitted(
+    store: ObjectStore, experiment: Json, *, world: local.World = local.LAPTOP
+) -> Json:
     """The Experiment as it will be stored, with every default. Raises Refused, Unavailable."""
     found = await config_map_of(store, experiment)
-    return local.admit(experiment, config_map=lambda namespace, name: found)
+    return local.admit(experiment, config_map=lambda namespace, name: found, world=world)
 
 
 async def config_map_of(store: ObjectStore, experiment: Json) -> Json | None:
