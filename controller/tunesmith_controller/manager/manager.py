@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tunesmith_api import names
+from tunesmith_controller.experiment.gate import Admission, Gate
 from tunesmith_controller.experiment.reconciler import ExperimentReconciler
 from tunesmith_controller.manager.informer import Cache, Informer
 from tunesmith_controller.manager.queue import Backoff, WorkQueue
@@ -90,7 +91,9 @@ class Manager:
         ports: Ports,
         settings: ManagerSettings | None = None,
         watcher: Watcher | None = None,
+        admission: Admission | None = None,
     ) -> None:
+        """`admission`: for a store that takes Experiments which nobody has admitted."""
         self.ports = ports
         self._watcher = watcher
         self.settings = settings or ManagerSettings()
@@ -106,11 +109,13 @@ class Manager:
         parsed, rosters, absentees = Parsed(), Rosters(), Absentees(ports.store)
         # First: whoever is told of a change finds it counted.
         self._informers["Trial"].listen(rosters.changed)
+        experiments: Reconciler = ExperimentReconciler(
+            ports, self.cache, parsed, rosters, absentees
+        )
+        if admission is not None:
+            experiments = Gate(ports, self.cache, admission, experiments)
         self._lanes = {
-            "Experiment": _Lane(
-                queues["Experiment"],
-                ExperimentReconciler(ports, self.cache, parsed, rosters, absentees),
-            ),
+            "Experiment": _Lane(queues["Experiment"], experiments),
             "Suggestion": _Lane(
                 queues["Suggestion"],
                 SuggestionReconciler(ports, self.cache, parsed, self._requests, rosters, absentees),
