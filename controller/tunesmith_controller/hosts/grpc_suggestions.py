@@ -8,7 +8,7 @@ the first new try may meet the end of the same connection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 import grpc
@@ -31,6 +31,11 @@ RECONNECT_S: Final = 5.0
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 Reply = TypeVar("Reply", bound=Message)
+Credentials = Callable[[str], "grpc.ChannelCredentials | None"]
+
+
+def _plaintext(_: str) -> None:
+    return None
 
 
 class Unimplemented(Unavailable):
@@ -46,8 +51,13 @@ class GrpcSuggestionClient:
         deadline_s: float = DEADLINE_S,
         reconnect_s: float = RECONNECT_S,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        credentials: Credentials = _plaintext,
     ) -> None:
-        self._channels = _Channels(deadline_s, min(reconnect_s, deadline_s), max_message_bytes)
+        """`credentials(target)` are those of a channel to it, None for plain text: a Unix socket,
+        or a service of other people in a cluster."""
+        self._channels = _Channels(
+            deadline_s, min(reconnect_s, deadline_s), max_message_bytes, credentials
+        )
         self._conversation = DeltaConversation(self._channels, chunk_bytes=max_message_bytes // 4)
         self._katib_targets: set[str] = set()
 
@@ -96,7 +106,14 @@ class GrpcSuggestionClient:
 class _Channels:
     """One channel a target, and calls on it: the SuggestionTransport over the network."""
 
-    def __init__(self, deadline_s: float, reconnect_s: float, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        deadline_s: float,
+        reconnect_s: float,
+        max_message_bytes: int,
+        credentials: Credentials,
+    ) -> None:
+        self._credentials = credentials
         self._deadline_s = deadline_s
         self._reconnect_s = reconnect_s
         self._options = _channel_options(max_message_bytes)
@@ -130,8 +147,14 @@ class _Channels:
 
     def _channel(self, target: str) -> Any:
         if target not in self._channels:
-            self._channels[target] = grpc.aio.insecure_channel(target, options=self._options)
+            self._channels[target] = self._opened(target)
         return self._channels[target]
+
+    def _opened(self, target: str) -> Any:
+        credentials = self._credentials(target)
+        if credentials is None:
+            return grpc.aio.insecure_channel(target, options=self._options)
+        return grpc.aio.secure_channel(target, credentials, options=self._options)
 
 
 def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
