@@ -310,8 +310,11 @@ def _axis(parameter: Parameter) -> Axis:
 
 
 def _told_apart(parameter: DoubleParameter) -> DoubleParameter:
-    """With a multiple of its step where that is finer than doubles are at the bounds."""
-    step, finest = parameter.step, max(math.ulp(parameter.low), math.ulp(parameter.high))
+    """With a multiple of its step where that is about as fine as doubles are at the bounds.
+
+    Neighbours two doubles apart stay apart however they are rounded.
+    """
+    step, finest = parameter.step, 2 * max(math.ulp(parameter.low), math.ulp(parameter.high))
     if step is None or step >= finest or parameter.cardinality == 1:
         return parameter
     times = finest / step

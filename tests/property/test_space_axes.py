@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
@@ -35,6 +35,7 @@ from tunesmith_suggestion.testing import CHECKED, search_spaces
 MANY = settings(CHECKED, max_examples=400)
 PROBABILITIES = st.sampled_from([0.0, 1e-300, 2**-53, 0.5, 1 - 2**-53, 1.0]) | st.floats(0.0, 1.0)
 SPREADS = st.sampled_from(Distribution)
+SKEWED = Distribution.LOG_UNIFORM
 BELLS = (Distribution.NORMAL, Distribution.LOG_NORMAL)
 PARTS = st.floats(0.3, 400.0) | st.integers(1, 400).map(float) | st.just(1e6)
 
@@ -135,6 +136,7 @@ def test_a_position_is_the_probability_that_it_was_drawn_with(
 
 
 @settings(MANY, max_examples=200)
+@example(parameter=DoubleParameter("x", 4.172054411015702e16, 4.172054411015703e16, 8.0, SKEWED))
 @given(parameter=doubles(stepped=True) | integers())
 def test_every_value_of_a_finite_axis_owns_a_cell_with_its_position_inside(
     parameter: DoubleParameter | IntParameter,
@@ -232,8 +234,17 @@ def test_a_step_longer_than_the_range_leaves_the_lower_bound() -> None:
 
 def test_steps_finer_than_doubles_are_taken_together() -> None:
     axis = axis_of(DoubleParameter("x", 1e16, 1e16 + 8, 0.5))
-    assert [axis.value(i) for i in range(axis.count or 0)] == [1e16 + 2 * i for i in range(5)]
-    assert axis.index(1e16 + 4) == 2
+    assert [axis.value(i) for i in range(axis.count or 0)] == [1e16, 1e16 + 4, 1e16 + 8]
+    assert axis.index(1e16 + 4) == 1
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.531058336607551e16, 2.5310583366075516e16)])
+def test_neighbours_that_would_be_rounded_to_one_double_are_one_value(
+    low: float, high: float
+) -> None:
+    axis = axis_of(DoubleParameter("x", low, high, 4.0, Distribution.LOG_UNIFORM))
+    assert [axis.value(i) for i in range(axis.count or 0)] == [low]
+    assert axis.position(low) == 0.5
 
 
 def test_a_million_million_steps_do_not_add_one_beyond_the_bound() -> None:
