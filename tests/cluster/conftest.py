@@ -4,8 +4,8 @@
 from collections.abc import Iterator
 
 import pytest
-from running_cluster import Cluster, api_tier
 from cluster_programs import Tier, require
+from running_cluster import Cluster, api_tier
 
 
 @pytest.fixture(scope="session")

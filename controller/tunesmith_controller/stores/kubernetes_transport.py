@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -18,6 +17,7 @@ from urllib.parse import urlencode
 
 import kubernetes
 import urllib3
+import yaml
 from kubernetes.client import ApiClient, Configuration
 
 from tunesmith_controller.ports import Unavailable
@@ -228,7 +228,7 @@ def configuration_of(kubeconfig: str | None, context: str | None) -> Configurati
             kubernetes.config.load_kube_config(
                 config_file=kubeconfig, context=context, client_configuration=configuration
             )
-    except (kubernetes.config.ConfigException, OSError, ValueError, ssl.SSLError) as error:
+    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError, ValueError) as error:
         where = kubeconfig or "KUBECONFIG or ~/.kube/config"
         raise NoCluster(
             f"no cluster to talk to: {error} (read from {where}); try `kubectl config get-contexts`"
