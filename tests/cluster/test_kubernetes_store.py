@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def server(api_cluster: Cluster) -> Cluster:
         api_cluster.create_namespace("elsewhere")
     for kind in KINDS:
         path = f"/apis/{GROUP}/{VERSION}/{kind.lower()}s"
-        api_cluster.wait_until(lambda path=path: api_cluster.exists(path), f"{kind} is served")
+        api_cluster.wait_until(partial(api_cluster.exists, path), f"{kind} is served")
     return api_cluster
 
 
@@ -61,10 +62,11 @@ def emptied(cluster: Cluster) -> None:
             if metadata.get("finalizers"):
                 cluster.api.raw("PATCH", path, {"metadata": {"finalizers": None}})
             cluster.api.raw("DELETE", path)
-        cluster.wait_until(
-            lambda collection=collection: not cluster.api.request("GET", collection)["items"],
-            f"no {kind} left",
-        )
+        cluster.wait_until(partial(_is_empty, cluster, collection), f"no {kind} left")
+
+
+def _is_empty(cluster: Cluster, collection: str) -> bool:
+    return not cluster.api.request("GET", collection)["items"]
 
 
 class TestKubernetesStore(ObjectStoreContract):
