@@ -17,7 +17,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "ExperimentSpec.parallelTrialCount": "Trials that run at the same time; 3 unless given.",
     "ExperimentSpec.maxTrialCount": "Trials after which the experiment succeeds; no end if unset.",
     "ExperimentSpec.maxFailedTrialCount": "Failed trials after which the experiment fails.",
-    "ExperimentSpec.metricsCollectorSpec": "Where metrics of a trial come from; StdOut unless given.",
+    "ExperimentSpec.metricsCollectorSpec": "Where metrics of trials come from; StdOut by default.",
     "ExperimentSpec.nasConfig": "The search space of a neural architecture search.",
     "ExperimentSpec.resumePolicy": (
         "Whether a larger maxTrialCount goes on with a finished experiment: Never (unless given), "

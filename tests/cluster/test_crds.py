@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our definitions on a real API server: it takes what people write, and refuses what is ill-typed."""
+"""Our definitions on a real API server: it takes what people write, refuses what is ill-typed."""
 
 from __future__ import annotations
 
