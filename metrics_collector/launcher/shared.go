@@ -68,6 +68,8 @@ func openShared(options options) *shared {
 		return nil
 	}
 	file.Chmod(everyoneReads) // whatever the umask: another user reads it
+	// Held for as long as this process lives: so the sidecar knows that the program may yet write.
+	syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	found.file = file
 	if info, err := file.Stat(); err == nil {
 		found.size = info.Size()
