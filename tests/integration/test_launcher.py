@@ -220,7 +220,7 @@ signal.signal({int(number)}, told)
 if child == 0:
     time.sleep(60)
 print(child, flush=True)
-while True: time.sleep(60)
+while True: time.sleep(0.05)  # Python may begin to sleep just after a signal
 """
     process, child = bench.start(PYTHON, "-c", script)
     process.send_signal(number)
