@@ -24,8 +24,8 @@ from tunesmith_api.problem import Exhausted, Problem
 from tunesmith_proto.katib import api_pb2 as pb
 from tunesmith_suggestion.core import MAX_COUNT, check_count, valid_algorithm, without_budget
 from tunesmith_suggestion.katib_messages import assignments_message, problem_of
-from tunesmith_suggestion.katib_requests import Envelope, Trials, in_order, opened
-from tunesmith_suggestion.protocol import Algorithm, walks
+from tunesmith_suggestion.katib_requests import Envelope, Trials, counted, in_order, opened
+from tunesmith_suggestion.protocol import Algorithm, reads_history, walks
 from tunesmith_suggestion.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,8 @@ class KatibCore:
     def suggest_to(self, envelope: Envelope) -> pb.GetSuggestionsReply:
         """The same for a request that is still bytes."""
         problem, algorithm = self._asked(envelope.experiment)
-        told = self._trials.told(problem, envelope)
+        reads = reads_history(algorithm, problem)
+        told = self._trials.told(problem, envelope) if reads else counted(envelope)
         if told is None:
             return self.suggest_to(in_order(envelope))
         count = told.rest.current_request_number

@@ -113,6 +113,21 @@ class Told:
     rest: pb.GetSuggestionsRequest
 
 
+def counted(envelope: Envelope) -> Told | None:
+    """The same as `Trials.told` without reading the trials: their history stays empty."""
+    data, at, trials = envelope.data, envelope.first_trial, 0
+    try:
+        while at < len(data) and data[at] == _TRIAL:
+            _, at = _span(data, at)
+            trials += 1
+        rest = pb.GetSuggestionsRequest.FromString(data[at:])
+    except DecodeError as error:
+        raise _malformed(error) from None
+    if rest.trials or rest.HasField("experiment"):
+        return None
+    return Told(History(), trials, rest)
+
+
 @dataclass(frozen=True, slots=True)
 class _Block:
     """Trials that follow each other, with the ordinals of their place."""

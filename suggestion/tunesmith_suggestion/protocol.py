@@ -60,3 +60,13 @@ def walks(algorithm: Algorithm) -> bool:
     requests) then knows that they are the first ones of the answer.
     """
     return bool(getattr(algorithm, "walks", False))
+
+
+def reads_history(algorithm: Algorithm, problem: Problem) -> bool:
+    """Whether its answers to a problem depend on the history.
+
+    One whose answers may not says so with a method `reads_history(problem) -> bool`; others need
+    not have it. Thousands of trials are then not even decoded.
+    """
+    asked = getattr(algorithm, "reads_history", None)
+    return True if asked is None else bool(asked(problem))

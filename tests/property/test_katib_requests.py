@@ -19,14 +19,14 @@ from tunesmith_suggestion.katib_messages import experiment_message, history_of, 
 from tunesmith_suggestion.katib_requests import Trials, opened
 from tunesmith_suggestion.testing import CHECKED, SPACE, a_history, a_problem
 
-PROBLEM = a_problem("random")
+PROBLEM = a_problem("random", settings={"dedupe": "true"})
 ENDS = (OutcomeState.SUCCEEDED, OutcomeState.FAILED, OutcomeState.EARLY_STOPPED)
 MESSAGES = trial_messages(PROBLEM, a_history(SPACE, 150, states=ENDS, pending=5))
 
 
 def request_of(trials: list[pb.Trial], **more: int) -> pb.GetSuggestionsRequest:
     return pb.GetSuggestionsRequest(
-        experiment=experiment_message(PROBLEM, {}), trials=trials, **more
+        experiment=experiment_message(PROBLEM, PROBLEM.settings), trials=trials, **more
     )
 
 

@@ -21,6 +21,7 @@ from tunesmith_suggestion.katib_messages import (
     seed_of,
     trial_messages,
 )
+from tunesmith_suggestion.katib_requests import opened
 from tunesmith_suggestion.testing import METRIC, SPACE, a_history, a_problem, proposed
 
 SIX = SearchSpace((IntParameter("a", 1, 3), IntParameter("b", 1, 2)))
@@ -171,3 +172,25 @@ def test_settings_that_a_foreign_service_gives_back_are_sent_to_it_again() -> No
 def test_what_another_kind_of_service_recorded_is_not_sent_as_settings(recorded: str) -> None:
     asked = suggest_request(Ask("id", PROBLEM, HISTORY, 12, 1, recorded))
     assert not asked.experiment.spec.algorithm.algorithm_settings
+
+
+@pytest.mark.parametrize("name", ["random", "sobol"])
+def test_who_does_not_learn_answers_alike_whatever_became_of_the_trials(name: str) -> None:
+    problem = a_problem(name)
+    asked = [
+        pb.GetSuggestionsRequest(
+            experiment=experiment_message(problem, {}),
+            trials=trial_messages(problem, a_history(SPACE, 10, states=states)),
+            current_request_number=2,
+            total_request_number=12,
+        )
+        for states in ((OutcomeState.SUCCEEDED,), (OutcomeState.FAILED,))
+    ]
+    first, second = (points(KatibCore().suggest(one)) for one in asked)
+    assert first == second and len(first) == 2
+
+
+def test_a_cut_off_trial_is_refused_by_who_does_not_read_it() -> None:
+    whole = request(trials=3).SerializeToString(deterministic=True)
+    with pytest.raises(Invalid, match="malformed"):
+        KatibCore().suggest_to(opened(whole[:-20]))

@@ -27,7 +27,12 @@ from tunesmith_controller.ports import (
 from tunesmith_controller.stores import semantics
 from tunesmith_controller.stores.rest_errors import json_of, raise_for
 from tunesmith_controller.stores.rest_transport import ApiRequest, ApiTransport
-from tunesmith_controller.stores.rest_watch import RestWatch, Watched, WatchSettings
+from tunesmith_controller.stores.rest_watch import (
+    RestWatch,
+    Watched,
+    WatchSettings,
+    without_managers,
+)
 
 _MERGE_PATCH = "application/merge-patch+json"
 _PAGE = 500
@@ -244,7 +249,7 @@ class RestStore:
 
     def _whole(self, obj: Json, kind: str, resource: Resource) -> Json:
         """With the fields that Kubernetes leaves out of the items of a list."""
-        return {"apiVersion": resource.api_version, "kind": kind, **obj}
+        return without_managers({"apiVersion": resource.api_version, "kind": kind, **obj})
 
 
 def _list_metadata(found: Json, kind: str) -> Json:

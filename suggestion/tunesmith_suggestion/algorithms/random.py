@@ -38,6 +38,9 @@ class RandomSearch:
             problems.append(str(error))
         return problems
 
+    def reads_history(self, problem: Problem) -> bool:
+        return read_settings(self.name, self.settings, problem.settings).flag("dedupe")
+
     def suggest(
         self, problem: Problem, history: History, ordinals: range, recorded: str
     ) -> Proposal | Exhausted:

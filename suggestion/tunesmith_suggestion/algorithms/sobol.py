@@ -64,6 +64,9 @@ class SobolSearch:
             )
         return problems
 
+    def reads_history(self, problem: Problem) -> bool:
+        return False
+
     def suggest(
         self, problem: Problem, history: History, ordinals: range, recorded: str
     ) -> Proposal | Exhausted:
