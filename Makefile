@@ -21,8 +21,9 @@ check: $(VENV)/.dev ## style, types, layers, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
-	$(BIN)/mypy tests --exclude '^tests/foreign/'
+	$(BIN)/mypy tests --exclude '^tests/(foreign|cluster)/'
 	$(BIN)/mypy tests/foreign  # its conftest.py has the name of another
+	$(BIN)/mypy tests/cluster  # so has this one's
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
