@@ -207,6 +207,12 @@ class TrialRun:
     metrics_format: str = "TEXT"
     parent_uid: str = ""
     """The trial whose checkpoint directory this one starts from; none when empty."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The trial's own, which its job and its pods carry too."""
+    primary_pod_labels: Mapping[str, str] = field(default_factory=dict)
+    """What marks, of a job with several pods, those whose output counts; all when empty."""
+    retain: bool = False
+    """The job stays when the attempt is released; it goes with its Trial."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,6 +250,9 @@ def run_for(trial: Trial) -> TrialRun:
         metrics_path=file.path,
         metrics_format=file.format or "TEXT",
         parent_uid=annotations.get(names.ANNOTATION_PARENT, ""),
+        labels=dict(metadata.labels or {}),
+        primary_pod_labels=dict(trial.spec.primary_pod_labels or {}),
+        retain=trial.spec.retain_run,
     )
 
 
