@@ -66,6 +66,7 @@ RESOURCES: Final[Mapping[str, Resource]] = MappingProxyType(
         "Event": Resource("v1", "events", status=False),
         "Namespace": Resource("v1", "namespaces", namespaced=False),
         "Pod": Resource("v1", "pods"),
+        "Lease": Resource("coordination.k8s.io/v1", "leases", status=False),
     }
 )
 
@@ -82,8 +83,12 @@ class RestStore:
         *,
         resources: Mapping[str, Resource] = RESOURCES,
         watching: WatchSettings | None = None,
+        only: str | None = None,
     ) -> None:
+        """`only`: the one namespace that lists and watches of all namespaces are about, for who has
+        rights there alone."""
         self._transport = transport
+        self._only = only
         self._resources = resources
         self._watching = watching or WatchSettings()
 
@@ -111,10 +116,11 @@ class RestStore:
     ) -> ObjectList:
         """Read in pages of one version; when the server forgets that version meanwhile, once more
         in one piece, as the Kubernetes Go client does."""
+        where = namespace or self._only
         try:
-            return await self._list(kind, namespace, labels, {"limit": str(_PAGE)})
+            return await self._list(kind, where, labels, {"limit": str(_PAGE)})
         except Expired:
-            return await self._list(kind, namespace, labels, {})
+            return await self._list(kind, where, labels, {})
 
     async def update(self, obj: Json) -> Json:
         return await self._replace(obj, "")
@@ -150,7 +156,7 @@ class RestStore:
         watched = Watched(
             kind=kind,
             api_version=resource.api_version,
-            path=resource.path(namespace),
+            path=resource.path(namespace or self._only),
             list=lambda: self.list(kind, namespace=namespace),
         )
         return RestWatch(self._transport, watched, resource_version, self._watching)
