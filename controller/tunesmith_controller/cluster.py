@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -34,7 +34,6 @@ from tunesmith_controller.ports import (
     Key,
     NotReady,
     Ports,
-    Unavailable,
 )
 from tunesmith_controller.stores.rest import RestStore
 from tunesmith_controller.stores.rest_transport import ApiTransport
@@ -102,14 +101,28 @@ async def control_cluster(
         collector(registry=registry)
     state = _State()
     probes = Probes(alive={"manager": lambda: state.ended})
-    async with asyncio.TaskGroup() as group:
-        app = probes_app(probes, registry)
-        beside = group.create_task(serve_probes(app, settings.probe_host, settings.probe_ports))
-        try:
-            await _lead(settings, transport, host, Series(registry), on_lead)
-        finally:
-            state.ended = "it has ended"
-            beside.cancel()
+    app = probes_app(probes, registry)
+    try:
+        await first_ended(
+            serve_probes(app, settings.probe_host, settings.probe_ports),
+            _lead(settings, transport, host, Series(registry), on_lead),
+        )
+    finally:
+        state.ended = "it has ended"
+
+
+async def first_ended(*parts: Coroutine[None, None, None]) -> None:
+    """Runs parts until one of them ends, or this is cancelled; none outlives it. Raises what the
+    first raised."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -139,26 +152,14 @@ async def _lead(
                 watcher=series,
                 admission=lambda found: admitted(ports.store, found, world=world),
             )
-            await _while_leading(election, manager.run(), events.run())
+            await first_ended(_lost(election), manager.run(), events.run())
     finally:
         await election.release()
 
 
-async def _while_leading(election: LeaseElection, *parts: object) -> None:
-    """Runs parts until one fails, this is cancelled, or the lease is lost."""
-    tasks = [asyncio.ensure_future(part) for part in parts]  # type: ignore[call-overload]
-    lost = asyncio.ensure_future(election.lost.wait())
-    try:
-        done, _ = await asyncio.wait([*tasks, lost], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {lost}:
-            task.result()
-        if lost in done:
-            raise LeadershipLost("the lease could not be renewed; another replica may lead now")
-        raise Unavailable("the controller ended by itself")
-    finally:
-        for task in (*tasks, lost):
-            task.cancel()
-        await asyncio.gather(*tasks, lost, return_exceptions=True)
+async def _lost(election: LeaseElection) -> None:
+    await election.lost.wait()
+    raise LeadershipLost("the lease could not be renewed; another replica may lead now")
 
 
 @asynccontextmanager
