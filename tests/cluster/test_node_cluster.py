@@ -2,11 +2,13 @@
 """The node tier runs what trials and our services are made of."""
 
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster_images import PYTHON, TUNESMITH
+from killed_runs import killed_run, wait_until_gone
 from node_files import NODE_ADDRESS
 from running_cluster import Cluster
 
@@ -138,3 +140,14 @@ def test_the_node_leaves_the_machine_alone(node_cluster: Cluster) -> None:
     assert scratch not in Path("/proc/mounts").read_text()
     theirs = Path(f"/proc/{node_cluster.pids()['kubelet']}/mounts").read_text()
     assert f"{scratch}/kubelet" in theirs
+
+
+@pytest.mark.usefixtures("node_cluster")
+def test_nothing_of_a_node_is_left_when_the_test_run_is_killed() -> None:
+    # A Unix socket's path has at most 107 characters; pytest's folders may be longer.
+    with tempfile.TemporaryDirectory(prefix="k") as folder:
+        scratch, pids = killed_run("node_tier", Path(folder))
+        assert len(pids) == 10
+        wait_until_gone(scratch, pids)
+    groups = Path("/sys/fs/cgroup")
+    assert not [*groups.glob(scratch.name), *groups.glob(f"*/{scratch.name}")]

@@ -8,19 +8,20 @@ there ends with process 1 of the namespaces, the supervisor, and their mounts go
 """
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import node_files
 from cluster_client import ApiClient
 from cluster_images import images
 from cluster_processes import ClusterError, Processes, Seat
-from cluster_programs import Programs
+from cluster_programs import Programs, path_with_sbin
 from control_plane import (
     API_SERVER,
     CONTROLLER_MANAGER,
@@ -66,6 +67,7 @@ _GROUPS = Path("/sys/fs/cgroup")
 @contextlib.contextmanager
 def node_tier(programs: Programs, logs: Path) -> Iterator[Cluster]:
     """A node that is Ready and has the images of `cluster_images.py`."""
+    os.environ["PATH"] = path_with_sbin()
     ours = images()
     logs.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -114,7 +116,7 @@ class _Node:
         cluster.launch(
             Component(CONTAINERD, node_files.containerd(self._files), self._runtime_is_ready)
         )
-        with _in_the_background(lambda: self._import(ours)):
+        with _in_the_background(lambda: import_images(cluster, ours)):
             self._start_control_plane()
             self._launch(KUBELET, node_files.kubelet(self._programs, self._files), _KUBELET_HEALTH)
             self._launch(PROXY, node_files.proxy(self._programs, self._files), _PROXY_HEALTH)
@@ -190,15 +192,18 @@ class _Node:
         conditions = self.cluster.api.request("GET", path)["status"].get("conditions", [])
         return any(it["type"] == "Ready" and it["status"] == "True" for it in conditions)
 
-    def _import(self, ours: list[Image]) -> None:
-        argv = ["ctr", "-a", str(self._files.socket), "-n", "k8s.io", "images", "import", "-"]
-        with (self.cluster.log("import")).open("wb") as log:
-            ctr = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        assert ctr.stdin is not None
-        with contextlib.suppress(BrokenPipeError), ctr.stdin:
-            write_archive(ours, ctr.stdin)
-        if ctr.wait(120) != 0:
-            raise ClusterError(f"importing images: {self.cluster.tail('import')}")
+
+def import_images(cluster: Cluster, more: Iterable[Image]) -> None:
+    """Gives the node images; their pods say imagePullPolicy IfNotPresent or Never."""
+    address = str(cluster.kubeconfig.with_name("containerd.sock"))
+    argv = ["ctr", "-a", address, "-n", "k8s.io", "images", "import", "-"]
+    with cluster.log("import").open("wb") as log:
+        ctr = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    assert ctr.stdin is not None
+    with contextlib.suppress(BrokenPipeError), ctr.stdin:
+        write_archive(more, ctr.stdin)
+    if ctr.wait(120) != 0:
+        raise ClusterError(f"importing images: {cluster.tail('import')}")
 
 
 def _make_control_groups(name: str) -> None:
