@@ -11,23 +11,27 @@ from pathlib import Path
 _RUN = """
 import sys, time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from running_cluster import api_tier
 from node_tier import node_tier
 from cluster_programs import Programs
-with globals()[sys.argv[1]](Programs.of_this_checkout(), Path(sys.argv[2])) as cluster:
+with (
+    TemporaryDirectory() as logs,
+    globals()[sys.argv[1]](Programs.of_this_checkout(), Path(logs)) as cluster,
+):
     pids = [cluster.processes.supervisor_pid, *cluster.pids().values()]
     print(cluster.kubeconfig.parent, *pids, flush=True)
     time.sleep(600)
 """
 
 
-def killed_run(tier: str, folder: Path) -> tuple[Path, list[int]]:
+def killed_run(tier: str) -> tuple[Path, list[int]]:
     """Starts a cluster in another process and kills that.
 
-    Returns the cluster's scratch folder, which is in `folder`, and the pids that it had.
+    Returns the cluster's scratch folder and the pids that it had.
     """
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "TMPDIR": str(folder)}
-    argv = [sys.executable, "-c", _RUN, tier, str(folder / "logs")]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    argv = [sys.executable, "-c", _RUN, tier]
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         scratch, *pids = run.stdout.readline().split()

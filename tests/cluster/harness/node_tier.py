@@ -35,17 +35,16 @@ from control_plane import (
     api_server,
     controller_manager,
     etcd,
+    etcd_socket,
     scheduler,
 )
 from image_archive import Image, write_archive
 from node_files import NODE, NODE_ADDRESS, NodeFiles
-from running_cluster import Cluster
+from running_cluster import Cluster, answers
 
 CONTAINERD, KUBELET, PROXY, COREDNS = "containerd", "kubelet", "kube-proxy", "coredns"
 _FORWARDER = "forwarder"
-_PORTS = Ports(
-    etcd=2379, etcd_peer=2380, api_server=6443, controller_manager=10257, scheduler=10259
-)
+_PORTS = Ports(etcd_peer=2380, api_server=6443, controller_manager=10257, scheduler=10259)
 _KUBELET_HEALTH, _PROXY_HEALTH, _DNS = 10248, 10256, 53
 _V1_CONTROLLERS = [
     "cpu",
@@ -126,7 +125,8 @@ class _Node:
 
     def _start_control_plane(self) -> None:
         scratch, keys, programs = self._files.scratch, self._keys, self._programs
-        self._launch(ETCD, etcd(programs.path(ETCD), _PORTS, scratch / "etcd"), _PORTS.etcd)
+        store = etcd(programs.path(ETCD), _PORTS, scratch)
+        self.cluster.launch(Component(ETCD, store, lambda: answers(etcd_socket(scratch))))
         forwarder = Path(__file__).with_name("cluster_forwarder.py")
         forward = [sys.executable, "-I", str(forwarder), str(self._listener)]
         forward += ["127.0.0.1", str(_PORTS.api_server)]
@@ -134,7 +134,7 @@ class _Node:
         place = ApiServerPlace(
             "0.0.0.0",  # noqa: S104 - of the node's own network
             self.cluster.audit_log,
-            scratch / "audit-policy.json",
+            scratch,
             NODE_ADDRESS,
         )
         server = api_server(programs.path(API_SERVER), _PORTS, keys, place)
