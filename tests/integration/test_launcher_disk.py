@@ -48,7 +48,8 @@ def test_room_on_the_disk_is_used_again_from_a_line_on(bench: Bench, tmp_path: P
         f"""mount -t tmpfs -o size=256k tmpfs {shared} || exit 99
         {launcher()} -dir {shared} -- sh -c '
           head -c 150000 /dev/zero > {shared}/filler
-          seq 30000; rm {shared}/filler; sleep 1.2; echo loss=0.5; exit 6' > {full}
+          seq 30000; until [ -e {shared}/problem ]; do sleep 0.02; done
+          rm {shared}/filler; sleep 1.2; echo loss=0.5; exit 6' > {full}
         echo $?; cp {shared}/output {shared}/problem {shared}/exit.json {tmp_path}"""
     )
     done = subprocess.run(
