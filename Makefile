@@ -5,14 +5,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := api proto sdk controller suggestion earlystopping metrics_collector observation
 
-.PHONY: run test test-long check format proto clean
+.PHONY: run test test-cluster test-long check format proto clean
 
 run: $(VENV)/.local ## tune the digits example to its result
 	$(BIN)/tunesmith run examples/digits/tpe.yaml --fresh
 
 test: $(VENV)/.dev check ## everything: style, types, layers, tests; says what was skipped and why
 	tests/set-up.sh
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest  # as the service sets it: small matrices gain nothing by more
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --ignore=tests/cluster  # one thread, as the service sets it: small matrices gain nothing by more
+
+test-cluster: $(VENV)/.dev ## what needs a Kubernetes, which it builds and starts itself; becomes a part of `make test`
+	tests/cluster/build.sh
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/cluster
 
 test-long: $(VENV)/.dev ## the large numbers: all seeds and spaces of the algorithms' lanes, an hour or two
 	TUNESMITH_LONG=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/contract/test_kill_and_resume.py tests/property/test_every_algorithm_on_random_spaces.py

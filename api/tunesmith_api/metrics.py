@@ -5,7 +5,9 @@ Order is by `seq`, never by time. NaN and infinities are kept as printed but are
 a maximum or a best; a text that is no number counts only as `latest`.
 
 A metric is read from one source, for the `seq` of different sources cannot be compared: what the
-program reported by a call comes before what it printed, whatever the values are.
+program reported by a call comes before what it printed, whatever the values are. Only parts of one
+source are put together: "stdout@1-a" and "stdout@2-b" are what two pods of an attempt printed, one
+after the other in the order of their names.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ PUSH_SOURCE = "push"
 
 KATIB_SOURCE = "katib"
 """Rows of Katib's `report_metrics`."""
+
+PART = "@"
+"""Between the name of a source and that of a part of it."""
 
 _FIRST = (PUSH_SOURCE, KATIB_SOURCE)
 _FINDABLE = re.compile(r"[\w|-]+", re.ASCII)
@@ -91,7 +96,8 @@ def finite(text: str) -> float | None:
 def summarise(rows: Iterable[Row], metrics: Sequence[str]) -> list[MetricSummary]:
     """Summaries in the order of `metrics`; a metric without rows is left out.
 
-    Rows may come in any order: of those that count, the one with the highest seq is the latest.
+    Rows may come in any order: of those that count, the one with the highest seq of the last part
+    is the latest.
     """
     wanted: dict[str, list[Row]] = {name: [] for name in metrics}
     for row in rows:
@@ -101,12 +107,12 @@ def summarise(rows: Iterable[Row], metrics: Sequence[str]) -> list[MetricSummary
 
 
 def counted(rows: Iterable[Row]) -> list[Row]:
-    """Of the rows of one metric, those of the source that speaks for it, by seq."""
+    """Of the rows of one metric, those of the source that speaks for it, by part and seq."""
     by_source: dict[str, list[Row]] = {}
     for row in rows:
-        by_source.setdefault(row.source, []).append(row)
+        by_source.setdefault(row.source.partition(PART)[0], []).append(row)
     speaker = next((name for name in _FIRST if name in by_source), min(by_source, default=""))
-    return sorted(by_source.get(speaker, ()), key=lambda row: row.seq)
+    return sorted(by_source.get(speaker, ()), key=lambda row: (row.source, row.seq))
 
 
 def _summary(name: str, ordered: Sequence[Row]) -> MetricSummary:

@@ -60,6 +60,13 @@ class Source:
     path: Path
     parser: Parser
     promised: str = ""
+    follows_links: bool = True
+
+    def reader(self, stored: SourceState) -> SourceReader:
+        """Reads on from what is stored; to be closed."""
+        return SourceReader(
+            self.path, self.parser, stored, self.promised, follows_links=self.follows_links
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +209,7 @@ class Collector:
             raise Interrupted("collecting was interrupted before its end")
 
     async def _follow(self, source: Source, stored: SourceState) -> None:
-        reader = SourceReader(source.path, source.parser, stored, source.promised)
+        reader = source.reader(stored)
         stream = _Stream(source.name, reader, self._uplink, self._timing)
         try:
             await stream.follow(self._finishing)

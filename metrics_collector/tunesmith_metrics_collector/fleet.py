@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tunesmith_api.metrics import PUSH_SOURCE
+from tunesmith_api.metrics import PART, PUSH_SOURCE
 from tunesmith_metrics_collector.collector import AttemptName, Collector, Sink, Source, Timing
 from tunesmith_metrics_collector.parsers.json_lines import JsonLinesParser
 from tunesmith_metrics_collector.parsers.protocol import Parser
@@ -42,6 +42,8 @@ class CollectedAttempt:
     (kind File). `metrics_file`: the JSON lines of `tunesmith.report` (every kind).
 
     `filters` are source.filter.metricsFormat of the Experiment; none means Katib's default.
+    `part` tells the pods of an attempt apart, whose offsets all begin at zero; in the order of
+    their names they follow each other. `is_shared`: the program can put links where the files are.
     """
 
     trial_uid: str
@@ -53,6 +55,8 @@ class CollectedAttempt:
     metrics: tuple[str, ...]
     filters: tuple[str, ...] = ()
     file: MetricsFile | None = None
+    part: str = ""
+    is_shared: bool = False
 
 
 def sources_of(attempt: CollectedAttempt) -> list[Source]:
@@ -67,7 +71,9 @@ def sources_of(attempt: CollectedAttempt) -> list[Source]:
     if attempt.metrics_file is not None:
         parser = JsonLinesParser(attempt.metrics)
         sources.append(Source(PUSH_SOURCE, attempt.metrics_file, parser))
-    return sources
+    suffix = f"{PART}{attempt.part}" if attempt.part else ""
+    is_safe = not attempt.is_shared
+    return [replace(s, name=s.name + suffix, follows_links=is_safe) for s in sources]
 
 
 def _file_parser(attempt: CollectedAttempt, form: str) -> Parser:

@@ -47,11 +47,19 @@ class Batch:
 class SourceReader:
     """Reads on from a stored state. Not for several threads at once. `close` when done."""
 
-    def __init__(self, path: Path, parser: Parser, stored: SourceState, promised: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        parser: Parser,
+        stored: SourceState,
+        promised: str = "",
+        *,
+        follows_links: bool = True,
+    ) -> None:
         """`promised`: the name by which the user knows a file that ought to be there."""
         self._shown = promised or path.name
         self._is_promised = bool(promised)
-        self._tail = Tail(path, stored.offset)
+        self._tail = Tail(path, stored.offset, follows_links=follows_links)
         self._parser = parser
         self._stored = stored
         self._findings: Findings | None = None

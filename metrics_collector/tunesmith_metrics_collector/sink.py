@@ -6,7 +6,7 @@ Also for the controller there. In embedded mode the collector is handed the data
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -55,9 +55,17 @@ class GrpcObservationLog:
     30 s deadline of each call included. The channel stays its maker's.
     """
 
-    def __init__(self, channel: Any, *, seconds: float = RPC_SECONDS) -> None:
+    def __init__(
+        self,
+        channel: Any,
+        *,
+        seconds: float = RPC_SECONDS,
+        on_stop: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """`on_stop` is told the reason by each reply that says that the trial should stop."""
         self._channel = channel
         self._seconds = seconds
+        self._on_stop = on_stop
 
     async def append(self, report: Report) -> Acknowledged:
         """A big report goes out in several requests, the last of which carries the offset: one
@@ -66,6 +74,8 @@ class GrpcObservationLog:
         for part in split(report):
             reply = await self._call("Report", _message(part))
             answer = Acknowledged(reply.offset, reply.fenced)
+            if reply.stop_reason:
+                self._on_stop(reply.stop_reason)
             if answer.fenced:
                 break
         return answer

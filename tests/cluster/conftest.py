@@ -4,8 +4,9 @@
 from collections.abc import Iterator
 
 import pytest
-from running_cluster import Cluster, api_tier
 from cluster_programs import Tier, require
+from node_tier import node_tier
+from running_cluster import Cluster, api_tier
 
 
 @pytest.fixture(scope="session")
@@ -13,4 +14,12 @@ def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """etcd, API server and controller manager of this session, shared by its tests."""
     programs = require(Tier.API)
     with api_tier(programs, tmp_path_factory.mktemp("api-cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def node_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A whole node of this session with containers and our images, shared by its tests."""
+    programs = require(Tier.NODE)
+    with node_tier(programs, tmp_path_factory.mktemp("node-cluster")) as cluster:
         yield cluster

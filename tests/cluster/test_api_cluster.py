@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from running_cluster import Cluster
 from cluster_client import Refused
 from cluster_processes import ClusterError
 from control_plane import API_SERVER, CONTROLLER_MANAGER
+from running_cluster import Cluster
 
 pytestmark = pytest.mark.integration
 

@@ -34,9 +34,11 @@ class Authority:
     def pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self) -> Pair:
+    def issue(self, *addresses: str) -> Pair:
+        """Also for these addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        here = [ipaddress.ip_address(address) for address in ("127.0.0.1", *addresses)]
+        names = [x509.DNSName("localhost"), *map(x509.IPAddress, here)]
         builder = _builder("localhost", self.certificate.subject, key).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )

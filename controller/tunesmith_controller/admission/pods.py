@@ -267,8 +267,8 @@ def _resources(spec: Json, settings: InjectionSettings) -> dict[str, Any]:
     if any(_EPHEMERAL in limits for limits in theirs):
         resources.setdefault("limits", {}).setdefault(_EPHEMERAL, settings.volume_limit)
     elif _EPHEMERAL in resources.get("limits", {}):
-        for part in resources.values():
-            part.pop(_EPHEMERAL, None)
+        for part in ("requests", "limits"):
+            resources.get(part, {}).pop(_EPHEMERAL, None)
     return resources
 
 

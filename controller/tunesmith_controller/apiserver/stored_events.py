@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`StoredEvents`: what people are told, kept as core/v1 Events beside the objects.
 
-The same sentence about the same object is one Event with a count, as in Kubernetes. The newest
-1,000 are kept. Telling never blocks and never fails: what cannot be stored is only logged.
+The same sentence about the same object is one Event with a count, as in Kubernetes. On one machine
+the newest 1,000 are kept; a cluster forgets them by itself. Telling never blocks and never fails:
+what cannot be stored is only logged.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ _log = logging.getLogger(__name__)
 class StoredEvents:
     """The `Events` port. `run` stores until cancelled; `first` hears everything at once."""
 
-    def __init__(self, store: ObjectStore, clock: Clock, first: Events) -> None:
+    def __init__(
+        self, store: ObjectStore, clock: Clock, first: Events, *, kept: int | None = KEPT
+    ) -> None:
+        """`kept` None: whoever has the store forgets old ones."""
         self._store = store
         self._clock = clock
         self._first = first
+        self._kept = kept
         self._queue: asyncio.Queue[Json] = asyncio.Queue(_WAITING)
         self._known: OrderedDict[Key, None] = OrderedDict()
 
@@ -50,7 +55,7 @@ class StoredEvents:
 
     async def run(self) -> None:
         """Stores what is recorded, in order, until cancelled."""
-        listed = False
+        listed = self._kept is None
         while True:
             event = await self._queue.get()
             try:
@@ -74,9 +79,11 @@ class StoredEvents:
             there = await self._store.get(key)
             counted = {"count": there.get("count", 1) + 1, "lastTimestamp": event["lastTimestamp"]}
             await self._store.patch(key, counted)
+        if self._kept is None:
+            return
         self._known[key] = None
         self._known.move_to_end(key)
-        while len(self._known) > KEPT:
+        while len(self._known) > self._kept:
             oldest, _ = self._known.popitem(last=False)
             try:
                 await self._store.delete(oldest)

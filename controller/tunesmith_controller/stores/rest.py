@@ -27,7 +27,12 @@ from tunesmith_controller.ports import (
 from tunesmith_controller.stores import semantics
 from tunesmith_controller.stores.rest_errors import json_of, raise_for
 from tunesmith_controller.stores.rest_transport import ApiRequest, ApiTransport
-from tunesmith_controller.stores.rest_watch import RestWatch, Watched, WatchSettings
+from tunesmith_controller.stores.rest_watch import (
+    RestWatch,
+    Watched,
+    WatchSettings,
+    without_managers,
+)
 
 _MERGE_PATCH = "application/merge-patch+json"
 _PAGE = 500
@@ -61,6 +66,7 @@ RESOURCES: Final[Mapping[str, Resource]] = MappingProxyType(
         "Event": Resource("v1", "events", status=False),
         "Namespace": Resource("v1", "namespaces", namespaced=False),
         "Pod": Resource("v1", "pods"),
+        "Lease": Resource("coordination.k8s.io/v1", "leases", status=False),
     }
 )
 
@@ -77,8 +83,12 @@ class RestStore:
         *,
         resources: Mapping[str, Resource] = RESOURCES,
         watching: WatchSettings | None = None,
+        only: str | None = None,
     ) -> None:
+        """`only`: the one namespace that lists and watches of all namespaces are about, for who has
+        rights there alone."""
         self._transport = transport
+        self._only = only
         self._resources = resources
         self._watching = watching or WatchSettings()
 
@@ -106,10 +116,11 @@ class RestStore:
     ) -> ObjectList:
         """Read in pages of one version; when the server forgets that version meanwhile, once more
         in one piece, as the Kubernetes Go client does."""
+        where = namespace or self._only
         try:
-            return await self._list(kind, namespace, labels, {"limit": str(_PAGE)})
+            return await self._list(kind, where, labels, {"limit": str(_PAGE)})
         except Expired:
-            return await self._list(kind, namespace, labels, {})
+            return await self._list(kind, where, labels, {})
 
     async def update(self, obj: Json) -> Json:
         return await self._replace(obj, "")
@@ -145,7 +156,7 @@ class RestStore:
         watched = Watched(
             kind=kind,
             api_version=resource.api_version,
-            path=resource.path(namespace),
+            path=resource.path(namespace or self._only),
             list=lambda: self.list(kind, namespace=namespace),
         )
         return RestWatch(self._transport, watched, resource_version, self._watching)
@@ -244,7 +255,7 @@ class RestStore:
 
     def _whole(self, obj: Json, kind: str, resource: Resource) -> Json:
         """With the fields that Kubernetes leaves out of the items of a list."""
-        return {"apiVersion": resource.api_version, "kind": kind, **obj}
+        return without_managers({"apiVersion": resource.api_version, "kind": kind, **obj})
 
 
 def _list_metadata(found: Json, kind: str) -> Json:

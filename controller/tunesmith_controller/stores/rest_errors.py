@@ -24,6 +24,12 @@ from tunesmith_controller.ports import (
 from tunesmith_controller.stores.rest_transport import ApiReply
 
 _LONGEST_BODY = 300
+_SAID_OF_THE_OBJECT = (
+    "request is too large",
+    "trying to send message larger than max",
+    "resourceVersion should not be set on objects to be created",
+)
+"""What Kubernetes (1.34) calls an internal error and will say of the same object every time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ def error_of(
         return Expired(message)
     if code in (401, 403):
         return Denied(message)
+    if code == 500 and any(said in message for said in _SAID_OF_THE_OBJECT):
+        return Rejected(message, _causes(status))
     if code in (408, 429) or code >= 500 or code < 400:
         return TryLater(message, _retry_after_s(status, headers or {}))
     return Rejected(message, _causes(status))

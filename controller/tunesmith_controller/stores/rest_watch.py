@@ -146,11 +146,20 @@ class RestWatch:
         obj.setdefault("apiVersion", self._watched.api_version)
         self._told = True
         self._position = str(obj["metadata"]["resourceVersion"])
-        self._ready.append(WatchEvent(Change(type_), obj))
+        self._ready.append(WatchEvent(Change(type_), without_managers(obj)))
 
     @property
     def _doing(self) -> str:
         return f"watch {self._watched.kind}"
+
+
+def without_managers(obj: Json) -> Json:
+    """Without Kubernetes' record of who wrote which field: it is half of a small object, changes
+    with every write and concerns nobody here. A write without it leaves it alone."""
+    metadata = obj.get("metadata")
+    if isinstance(metadata, dict):
+        metadata.pop("managedFields", None)
+    return obj
 
 
 def _parsed(line: bytes) -> tuple[str, Json] | None:

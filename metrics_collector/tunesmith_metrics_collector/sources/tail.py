@@ -115,8 +115,10 @@ def first_break(data: bytes) -> int:
 class Tail:
     """One file, from `offset` on. Not for several threads at once. `close` when done."""
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, path: Path, offset: int = 0, *, follows_links: bool = True) -> None:
+        """Not to follow links is for folders in which somebody else may put one."""
         self._path = path
+        self._flags = _FLAGS if follows_links else _FLAGS | os.O_NOFOLLOW
         self._descriptor: int | None = None
         self._base = 0
         self._lines = LineSplitter(offset)
@@ -162,7 +164,7 @@ class Tail:
 
     def _open(self) -> bool:
         try:
-            self._descriptor = os.open(self._path, _FLAGS)
+            self._descriptor = os.open(self._path, self._flags)
         except FileNotFoundError:
             return False
         self.was_found = True
@@ -218,7 +220,7 @@ class Tail:
             there = os.stat(self._path)
             if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
                 return False
-            replacement = os.open(self._path, _FLAGS)
+            replacement = os.open(self._path, self._flags)
         except FileNotFoundError:
             return False
         self.close()

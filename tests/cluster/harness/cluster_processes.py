@@ -30,24 +30,25 @@ class Seat:
     control_group: str = ""
     isolated: bool = False
 
-    def argv(self, pidfd: int) -> list[str]:
-        """The command that starts it."""
+    def argv(self, pidfd: int, prepare: str) -> list[str]:
+        """The command that starts it; `prepare` is a shell script for inside the namespaces."""
         program = [sys.executable, "-I", str(_PROGRAM), str(self.scratch), str(pidfd)]
         program += [self.control_group] if self.control_group else []
         if not self.isolated:
             return program
+        shell = ["bash", "-c", f'{prepare}\nexec "$@"', "prepare"]
         spaces = ("--mount", "--net", "--pid", "--uts", "--ipc", "--fork")
-        return ["unshare", *spaces, "--kill-child=KILL", "--mount-proc", "--", *program]
+        return ["unshare", *spaces, "--kill-child=KILL", "--mount-proc", "--", *shell, *program]
 
 
 class Processes:
     """A running supervisor and what it started."""
 
-    def __init__(self, seat: Seat, keep: Sequence[int] = ()) -> None:
+    def __init__(self, seat: Seat, prepare: str = "", keep: Sequence[int] = ()) -> None:
         pidfd = os.pidfd_open(os.getpid())
         try:
             self._process = subprocess.Popen(
-                seat.argv(pidfd),
+                seat.argv(pidfd, prepare),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,

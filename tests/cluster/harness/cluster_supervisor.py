@@ -84,9 +84,11 @@ class Supervisor:
                 child.kill()
         if os.getpid() == 1:
             _kill_the_namespace()
+            _unmount_under(str(self._scratch))
         for child in self._children.values():
             child.wait()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        if not _mounts_under(str(self._scratch)):  # what is mounted there is not ours to delete
+            shutil.rmtree(self._scratch, ignore_errors=True)
         _remove_control_groups(self._control_group)
 
 
@@ -103,12 +105,15 @@ def _kill_the_namespace() -> None:
         except ChildProcessError:
             break
         time.sleep(0.005)
-    _unmount_under("/tmp/")  # noqa: S108 - ours alone: this mount namespace is private
 
 
-def _unmount_under(prefix: str) -> None:
+def _mounts_under(folder: str) -> list[str]:
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for mount in reversed([m for m in mounts if m.startswith(prefix)]):
+    return [mount for mount in mounts if mount.startswith(folder)]
+
+
+def _unmount_under(folder: str) -> None:
+    for mount in reversed(_mounts_under(folder)):
         _LIBC.umount2(os.fsencode(mount), 2)  # MNT_DETACH
 
 

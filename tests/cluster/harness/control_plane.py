@@ -142,6 +142,7 @@ def api_server(program: str, ports: Ports, keys: Keys, place: ApiServerPlace) ->
         f"--proxy-client-cert-file={keys.file('front.crt')}",
         f"--proxy-client-key-file={keys.file('front.key')}",
         "--enable-aggregator-routing=true",
+        "--shutdown-watch-termination-grace-period=2s",
         f"--audit-policy-file={place.audit_policy}",
         f"--audit-log-path={place.audit_log}",
         *address,

@@ -1,0 +1,3 @@
+module tunesmith.dev/launcher
+
+go 1.19
