@@ -130,9 +130,9 @@ class KubernetesWorkloads:
         except NotInstalled:
             return
         job = view.job(run)
-        if job is None or jobs.attempt_of(job, run.trial_uid) != run.attempt:
+        if not _is_of(job, run):
             job = await self._live(run)
-        if job is None:
+        if job is None or not _is_of(job, run):
             self._attempts.of(_id(run)).stopped = True
         elif not jobs.is_finished(job):
             self._attempts.of(_id(run)).stopped = True
@@ -146,7 +146,7 @@ class KubernetesWorkloads:
         except NotInstalled:
             return
         job = view.job(run)
-        if job is not None and jobs.attempt_of(job, run.trial_uid) == run.attempt:
+        if job is not None and _is_of(job, run):
             if run.retain and not self._attempts.get(_id(run)).stopped:
                 return
             await self._delete(job)
@@ -190,12 +190,19 @@ class KubernetesWorkloads:
         if view.denied and not self._attempts.get(_id(run)).stopped:
             return JobWaiting(view.denied)
         job = view.job(run)
-        if job is not None and jobs.attempt_of(job, run.trial_uid) == run.attempt:
+        if job is not None and _is_of(job, run):
             return self._of_job(run, job, view)
-        state = self._without_job(run, view.pods_of(run))
+        # The pods of an earlier attempt are waited for once its job is on its way.
+        pods = () if self._is_to_go(job, run) else view.pods_of(run)
+        state = self._without_job(run, pods)
         if isinstance(state, JobAbsent) and job is not None and self._goes(job):
             return JobWaiting(_clearing(job))
         return state
+
+    def _is_to_go(self, job: Json | None, run: TrialRun) -> bool:
+        """Whether it is an earlier attempt's and nobody has deleted it."""
+        number = None if job is None else jobs.attempt_of(job, run.trial_uid)
+        return number is not None and number < run.attempt and not self._goes(job or {})
 
     def _of_job(self, run: TrialRun, job: Json, view: View) -> JobState:
         attempt = self._attempts.get(_id(run))
@@ -259,7 +266,7 @@ class KubernetesWorkloads:
         there = await self._live(run)
         if there is None:
             raise Unavailable(f"the job {run.trial.name} was there and has gone: try again")
-        if jobs.attempt_of(there, run.trial_uid) == run.attempt:
+        if _is_of(there, run):
             return await self._adopt(run, there)
         return await self._make_room(run, there)
 
@@ -336,6 +343,11 @@ class KubernetesWorkloads:
 
 def _id(run: TrialRun) -> tuple[str, int]:
     return run.trial_uid, run.attempt
+
+
+def _is_of(job: Json | None, run: TrialRun) -> bool:
+    """Whether it is this very attempt's."""
+    return job is not None and jobs.attempt_of(job, run.trial_uid) == run.attempt
 
 
 def _present(job: Json) -> JobPresent:

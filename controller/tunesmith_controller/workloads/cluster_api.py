@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tunesmith_controller.ports import Json, Key, TrialRun, Unavailable
 from tunesmith_controller.stores.rest import RestStore
-from tunesmith_controller.stores.rest_errors import json_of, raise_for
+from tunesmith_controller.stores.rest_errors import Denied, TryLater, json_of, raise_for
 from tunesmith_controller.stores.rest_transport import ApiRequest, ApiTransport
 from tunesmith_controller.workloads.cluster_kinds import Kinds
 from tunesmith_controller.workloads.cluster_object import kind_of
@@ -24,8 +24,9 @@ class JobApi:
         body = {name: value for name, value in job.items() if name != "status"}
         try:
             return await store.create(body)
-        except Unavailable:
-            self.kinds.forget(job["apiVersion"], job["kind"])
+        except Unavailable as error:
+            if not isinstance(error, TryLater | Denied):  # the kind may be installed no more
+                self.kinds.forget(job["apiVersion"], job["kind"])
             raise
 
     async def get(self, run: TrialRun) -> Json:

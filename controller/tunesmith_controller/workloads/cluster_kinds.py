@@ -49,9 +49,17 @@ class Kinds:
         self._transport = transport
         self._served: dict[tuple[str, str], Resource] = {}
         self._absent: dict[tuple[str, str], tuple[float, str]] = {}
+        self._asking = asyncio.Lock()
 
     async def resource(self, api_version: str, kind: str) -> Resource:
         """Raises NotInstalled with a sentence, Invalid for what is in no namespace, Unavailable."""
+        wanted = (api_version, kind)
+        if wanted in self._served:
+            return self._served[wanted]
+        async with self._asking:  # many trials of a new kind ask once
+            return await self._resource(*wanted)
+
+    async def _resource(self, api_version: str, kind: str) -> Resource:
         wanted = (api_version, kind)
         if wanted in self._served:
             return self._served[wanted]
@@ -59,9 +67,10 @@ class Kinds:
         until, sentence = self._absent.get(wanted, (0.0, ""))
         if now >= until:
             sentence = await self._discover(api_version, kind)
-            self._absent[wanted] = (now + _ABSENT_S, sentence)
-        if wanted not in self._served:
+        if sentence:
+            self._absent[wanted] = (until if now < until else now + _ABSENT_S, sentence)
             raise NotInstalled(sentence)
+        self._absent.pop(wanted, None)
         return self._served[wanted]
 
     def forget(self, api_version: str, kind: str) -> None:

@@ -32,14 +32,14 @@ TRIALS = {
 }
 
 
-def job_of(*command: str, kind: str = "Job", **spec: object) -> Json:
+def job_of(*command: str, kind: str = "Job", spec: Json | None = None) -> Json:
     """A batch/v1 Job with one container, `main`, that is not tried again."""
     container = {"name": "main", "image": "none", "command": list(command)}
     template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
     return {
         "apiVersion": "batch/v1",
         "kind": kind,
-        "spec": {"backoffLimit": 0, "template": template, **spec},
+        "spec": {"backoffLimit": 0, "template": template, **(spec or {})},
     }
 
 
