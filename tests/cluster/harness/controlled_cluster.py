@@ -48,6 +48,11 @@ class Services:
             assert time.monotonic() < deadline, "the services do not come up"
             time.sleep(0.05)
 
+    def pids(self) -> dict[str, int]:
+        """Of the processes, by the service's name."""
+        names = ("suggestion service", "observation service")
+        return {name: each.pid for name, each in zip(names, self._processes, strict=True)}
+
     def end(self) -> None:
         for process in self._processes:
             process.kill()
