@@ -15,8 +15,9 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from tunesmith_controller.manager.queue import Backoff
-from tunesmith_controller.ports import Change, Expired, Json, PortError, WatchEvent
+from tunesmith_controller.ports import Change, Expired, Json, PortError, Unavailable, WatchEvent
 from tunesmith_controller.stores.rest import Resource, RestStore
+from tunesmith_controller.stores.rest_errors import Denied
 from tunesmith_controller.stores.rest_transport import (
     ApiReply,
     ApiRequest,
@@ -79,6 +80,20 @@ class Watching(Generic[T]):
         self._own: dict[Name, tuple[int, str, T]] = {}
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._writes = 0
+
+    async def listed(self, wait_s: float) -> None:
+        """Returns once it was listed; after that even a copy that is late is of use. Raises
+        Denied, and Unavailable when there is no answer within `wait_s`."""
+        if not self.answered.is_set():
+            try:
+                await asyncio.wait_for(self.answered.wait(), wait_s)
+            except TimeoutError:
+                raise Unavailable(f"{self.resource.plural} were not listed in {wait_s} s") from None
+        if self.synced.is_set():
+            return
+        if isinstance(self.trouble, Denied):
+            raise Denied(str(self.trouble))
+        raise Unavailable(f"{self.resource.plural} cannot be listed: {self.trouble}")
 
     def get(self, namespace: str, name: str) -> T | None:
         own = self._own.get((namespace, name))

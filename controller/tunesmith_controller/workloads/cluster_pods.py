@@ -35,7 +35,8 @@ _CANNOT_START: Final = frozenset(
 @dataclass(frozen=True, slots=True)
 class PodFacts:
     """`attempt` is 0 where the pod does not say; `began` when a container of it ran; `hindrance` is
-    why none does, `disrupted` what ended it from outside (eviction, preemption, a lost node)."""
+    why none does, `failing` that one ends again and again, `disrupted` what ended the pod from
+    outside (eviction, preemption, a lost node)."""
 
     namespace: str
     name: str
@@ -46,6 +47,7 @@ class PodFacts:
     began: bool
     over: bool
     hindrance: str
+    failing: str
     disrupted: str
 
 
@@ -64,6 +66,7 @@ def pod_facts(pod: Json) -> PodFacts:
         began=phase != "Pending" or any(_ran(each) for each in _main(status)),
         over=phase in ("Succeeded", "Failed"),
         hindrance=_hindrance(metadata["name"], status) if phase == "Pending" else "",
+        failing=_failing(metadata["name"], status),
         disrupted=_disrupted(status) if phase == "Failed" else "",
     )
 
@@ -88,6 +91,21 @@ def _hindrance(name: str, status: Mapping[str, Any]) -> str:
         if reason in _CANNOT_START or (reason == "CrashLoopBackOff" and not _is_main(container)):
             said = f": {waiting['message']}" if waiting.get("message") else ""
             return f"container {container['name']} of pod {name} cannot start, {reason}{said}"
+    return ""
+
+
+def _failing(name: str, status: Mapping[str, Any]) -> str:
+    for container in _main(status):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") == "CrashLoopBackOff":
+            ended = (container.get("lastState") or {}).get("terminated") or {}
+            how = f"exit status {ended.get('exitCode')}" if ended else "an unknown exit status"
+            said = f": {ended['message'].strip()}" if ended.get("message") else ""
+            times = container.get("restartCount", 0)
+            return (
+                f"container {container['name']} of pod {name} ends with {how}{said}, and was "
+                f"started again {times} times; see `kubectl logs {name} --previous`"
+            )
     return ""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tunesmith_api import names
-from tunesmith_controller.ports import Json, Key, PortError, TrialRun, Unavailable
+from tunesmith_controller.ports import Json, Key, PortError, TrialRun
 from tunesmith_controller.stores.rest import Resource
 from tunesmith_controller.stores.rest_errors import Denied
 from tunesmith_controller.stores.rest_transport import ApiTransport
@@ -102,7 +102,7 @@ class ClusterView:
         if scope not in self._pods:
             self._pods[scope] = self._watch(_PODS, scope, pod_facts, self._told_pod)
         found, pods = self._jobs[*kind, scope], self._pods[scope]
-        denied = await _listed(found, wait_s) or await _listed(pods, wait_s)
+        denied = await _denied(found, wait_s) or await _denied(pods, wait_s)
         return View(found, pods, self._pods_of_trial, denied)
 
     def jobs_of(self, trial_uid: str) -> list[Json]:
@@ -218,18 +218,13 @@ class ClusterView:
             self._announce(_trial(job))
 
 
-async def _listed(watching: Watching[Any], wait_s: float) -> str:
-    """What is missing to list it, empty when it was listed. Raises Unavailable."""
-    if not watching.synced.is_set():
-        try:
-            await asyncio.wait_for(watching.answered.wait(), wait_s)
-        except TimeoutError:
-            raise Unavailable(f"{watching.resource.plural} were not listed in {wait_s} s") from None
-    if watching.synced.is_set():
-        return ""
-    if isinstance(watching.trouble, Denied):
-        return refusal(str(watching.trouble))
-    raise Unavailable(f"{watching.resource.plural} cannot be listed: {watching.trouble}")
+async def _denied(watching: Watching[Any], wait_s: float) -> str:
+    """Which right is missing to list it, empty when it was listed. Raises Unavailable."""
+    try:
+        await watching.listed(wait_s)
+    except Denied as error:
+        return refusal(str(error))
+    return ""
 
 
 def _kept_job(kind: tuple[str, str]) -> Callable[[Json], Json]:

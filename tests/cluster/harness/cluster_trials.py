@@ -1,35 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trials of a test cluster, as objects that may own jobs, and attempts of them."""
 
+from pathlib import Path
+
 from cluster_client import Json
 from running_cluster import Cluster
 
 from tunesmith_controller.ports import Key, TrialRun
 
-TRIALS = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "trials.kubeflow.org"},
-    "spec": {
-        "group": "kubeflow.org",
-        "names": {"kind": "Trial", "plural": "trials", "singular": "trial"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1beta1",
-                "served": True,
-                "storage": True,
-                "subresources": {"status": {}},
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "x-kubernetes-preserve-unknown-fields": True,
-                    }
-                },
-            }
-        ],
-    },
-}
+CRDS = Path(__file__).parents[3] / "deploy" / "crds"
 
 
 def job_of(*command: str, kind: str = "Job", spec: Json | None = None) -> Json:
@@ -46,7 +25,7 @@ def job_of(*command: str, kind: str = "Job", spec: Json | None = None) -> Json:
 def trial_run(cluster: Cluster, namespace: str, name: str, job: Json) -> TrialRun:
     """The first attempt of a new Trial, an object without which a job would be collected as
     garbage."""
-    install_trials(cluster)
+    install_kinds(cluster)
     trials = f"/apis/kubeflow.org/v1beta1/namespaces/{namespace}/trials"
     body = {"apiVersion": "kubeflow.org/v1beta1", "kind": "Trial", "metadata": {"name": name}}
     uid = cluster.api.request("POST", trials, body)["metadata"]["uid"]
@@ -54,12 +33,12 @@ def trial_run(cluster: Cluster, namespace: str, name: str, job: Json) -> TrialRu
     return TrialRun(Key("Trial", namespace, name), uid, 1, spec, "main", metrics=("loss",))
 
 
-def install_trials(cluster: Cluster) -> None:
-    """The kind, unless a test has installed it."""
-    if not cluster.exists(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/trials.kubeflow.org"
-    ):
-        cluster.apply(TRIALS)
-    cluster.wait_until(
-        lambda: cluster.exists("/apis/kubeflow.org/v1beta1/trials"), "the kind Trial", 30
-    )
+def install_kinds(cluster: Cluster) -> None:
+    """Experiment, Suggestion and Trial, unless a test has installed them."""
+    kinds = [
+        f"/apis/kubeflow.org/v1beta1/{name}s" for name in ("experiment", "suggestion", "trial")
+    ]
+    if not all(cluster.exists(kind) for kind in kinds):
+        cluster.apply(CRDS)
+    for kind in kinds:
+        cluster.wait_until(lambda kind=kind: cluster.exists(kind), kind, 30)  # type: ignore[misc]
