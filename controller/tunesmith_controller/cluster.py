@@ -23,18 +23,13 @@ from tunesmith_controller.admission.stored import admitted
 from tunesmith_controller.apiserver.stored_events import StoredEvents
 from tunesmith_controller.clock import SystemClock, SystemRng
 from tunesmith_controller.events import LoggedEvents
+from tunesmith_controller.hosts.cluster_host import ClusterAlgorithmHost, ClusterHostSettings
 from tunesmith_controller.hosts.grpc_suggestions import GrpcSuggestionClient
+from tunesmith_controller.katib_config import ConfigSource
 from tunesmith_controller.local_control import settle_memory
 from tunesmith_controller.manager.election import ElectionSettings, LeaseElection
 from tunesmith_controller.manager.manager import Manager, ManagerSettings
-from tunesmith_controller.ports import (
-    AlgorithmHost,
-    Endpoint,
-    HostFailed,
-    Key,
-    NotReady,
-    Ports,
-)
+from tunesmith_controller.ports import Json, Key, Ports
 from tunesmith_controller.stores.rest import RestStore
 from tunesmith_controller.stores.rest_transport import ApiTransport
 from tunesmith_controller.telemetry.probes import Probes, probes_app, serve_probes
@@ -74,24 +69,10 @@ class LeadershipLost(Exception):
     """Another replica may lead from now on; this process has to start over."""
 
 
-class OneService:
-    """`AlgorithmHost` of algorithms that are always there, in one service for all experiments."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-
-    async def ensure(self, suggestion: Key, algorithm: str) -> Endpoint | NotReady | HostFailed:
-        return Endpoint(self._target)
-
-    async def release(self, suggestion: Key) -> None:
-        return
-
-
 async def control_cluster(
     settings: ClusterSettings,
     transport: ApiTransport,
     *,
-    host: AlgorithmHost | None = None,
     on_lead: Callable[[], None] = lambda: None,
 ) -> None:
     """Waits for the lease, then controls until cancelled. Raises LeadershipLost, Unavailable."""
@@ -105,7 +86,7 @@ async def control_cluster(
     try:
         await first_ended(
             serve_probes(app, settings.probe_host, settings.probe_ports),
-            _lead(settings, transport, host, Series(registry), on_lead),
+            _lead(settings, transport, Series(registry), on_lead),
         )
     finally:
         state.ended = "it has ended"
@@ -133,7 +114,6 @@ class _State:
 async def _lead(
     settings: ClusterSettings,
     transport: ApiTransport,
-    host: AlgorithmHost | None,
     series: Series,
     on_lead: Callable[[], None],
 ) -> None:
@@ -144,17 +124,24 @@ async def _lead(
     _log.info("%s leads", settings.replica)
     try:
         on_lead()
-        async with _opened(settings, transport, host) as (ports, events):
-            world = World(is_cluster=True)
-            manager = Manager(
-                ports,
-                settings.manager,
-                watcher=series,
-                admission=lambda found: admitted(ports.store, found, world=world),
-            )
+        async with _opened(settings, transport) as (ports, events, config):
+
+            async def admission(experiment: Json) -> Json:
+                return await admitted(ports.store, experiment, world=await world_of(config))
+
+            manager = Manager(ports, settings.manager, watcher=series, admission=admission)
             await first_ended(_lost(election), manager.run(), events.run())
     finally:
         await election.release()
+
+
+async def world_of(config: ConfigSource) -> World:
+    """What an Experiment may ask for in a cluster. Raises Invalid for a configuration that cannot
+    be read, Unavailable."""
+    current = await config.current()
+    return World(
+        is_cluster=True, algorithms=current.algorithms(), stopping=current.stopping_rules()
+    )
 
 
 async def _lost(election: LeaseElection) -> None:
@@ -164,16 +151,21 @@ async def _lost(election: LeaseElection) -> None:
 
 @asynccontextmanager
 async def _opened(
-    settings: ClusterSettings, transport: ApiTransport, host: AlgorithmHost | None
-) -> AsyncIterator[tuple[Ports, StoredEvents]]:
+    settings: ClusterSettings, transport: ApiTransport
+) -> AsyncIterator[tuple[Ports, StoredEvents, ConfigSource]]:
     """The adapters of a cluster; closed in the end."""
     trust, clock = settings.trust, SystemClock()
     store = RestStore(transport, only=settings.only)
     events = StoredEvents(store, clock, LoggedEvents(), kept=None)
+    config = ConfigSource(store, settings.namespace)
+    namespaces = None if settings.only is None else (settings.only,)
+    host = ClusterAlgorithmHost(
+        transport, config, ClusterHostSettings(settings.suggestions, namespaces)
+    )
     workloads = KubernetesWorkloads(
         transport,
         ClusterWorkloadSettings(
-            namespaces=None if settings.only is None else (settings.only,),
+            namespaces=namespaces,
             injection=settings.injection,
             inject_templates=settings.inject_templates,
         ),
@@ -188,12 +180,13 @@ async def _opened(
     )
     async with contextlib.AsyncExitStack() as opened:
         opened.push_async_callback(workloads.aclose)
+        opened.push_async_callback(host.aclose)
         opened.push_async_callback(client.close)
         opened.push_async_callback(channel.close)
         ports = Ports(
             store=store,
             workloads=workloads,
-            host=host or OneService(settings.suggestions),
+            host=host,
             suggestions=client,
             observations=GrpcObservationLog(channel),
             clock=clock,
@@ -201,4 +194,4 @@ async def _opened(
             events=events,
             stopping=LocalRules(),
         )
-        yield ports, events
+        yield ports, events, config
