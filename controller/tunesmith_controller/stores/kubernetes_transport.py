@@ -127,7 +127,8 @@ class KubernetesTransport:
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         # Asked for each time: the library renews a pod's token behind this.
-        for setting in self._configuration.auth_settings().values():
+        settings: Mapping[str, Any] = self._configuration.auth_settings()
+        for setting in settings.values():
             if setting.get("in") == "header" and setting.get("value"):
                 headers[setting["key"]] = setting["value"]
         return headers
@@ -221,11 +222,12 @@ class _Stream:
 def configuration_of(kubeconfig: str | None, context: str | None) -> Configuration:
     """Raises NoCluster."""
     configuration = Configuration()
+    library: Any = kubernetes.config  # some of its versions are typed, and only in parts
     try:
         if kubeconfig is None and context is None and _in_pod():
-            kubernetes.config.load_incluster_config(client_configuration=configuration)
+            library.load_incluster_config(client_configuration=configuration)
         else:
-            kubernetes.config.load_kube_config(
+            library.load_kube_config(
                 config_file=kubeconfig, context=context, client_configuration=configuration
             )
     except (kubernetes.config.ConfigException, yaml.YAMLError, OSError, ValueError) as error:
