@@ -10,11 +10,12 @@ import copy
 import json
 from typing import Any
 
+import httpx
 import pytest
 from given import experiment
 from hypothesis import given as for_all
 from hypothesis import strategies as st
-from starlette.testclient import TestClient
+from starlette.applications import Starlette
 
 from tunesmith_controller.admission.collection import CollectionPlan, mark
 from tunesmith_controller.admission.local import World
@@ -32,6 +33,23 @@ PLAN = CollectionPlan("digits-1", "default", "uid-1", 1, "main", metrics=("loss"
 
 async def cluster() -> World:
     return World(is_cluster=True, algorithms=frozenset({"theirs"}))
+
+
+class TestClient:
+    """Posts to the application, without a network."""
+
+    __test__ = False
+
+    def __init__(self, app: Starlette) -> None:
+        self._app = app
+
+    def post(self, path: str, **content: Any) -> httpx.Response:
+        async def scenario() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.post(path, **content)
+
+        return asyncio.run(scenario())
 
 
 @pytest.fixture

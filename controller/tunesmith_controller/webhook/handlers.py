@@ -8,9 +8,11 @@ what is on them, so no pod ever waits for another part of the cluster.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from tunesmith_controller.admission import local
 from tunesmith_controller.admission.collection import plan_of
@@ -21,6 +23,7 @@ from tunesmith_controller.webhook.reviews import Review, allowed, refused
 from tunesmith_controller.workloads.cluster_object import ANNOTATION_PRIMARY
 
 _log = logging.getLogger(__name__)
+_RULES: Final = "tunesmith_controller.admission.settings_rules"
 
 Handler = Callable[[Review], Awaitable[Json]]
 WorldOf = Callable[[], Awaitable[local.World]]
@@ -33,6 +36,10 @@ class ExperimentReviews:
     def __init__(self, store: ObjectStore, world: WorldOf) -> None:
         self._store = store
         self._world = world
+
+    async def warm(self) -> None:
+        """Loads what the first Experiment would else wait for, longer than the API server does."""
+        await asyncio.to_thread(importlib.import_module, _RULES)
 
     async def mutate(self, review: Review) -> Json:
         """Gives defaults. What is wrong is for `validate` to refuse, which sees what others have

@@ -241,8 +241,6 @@ class KubernetesWorkloads:
     # ---- making ----
 
     async def _create(self, run: TrialRun) -> JobState:
-        if self._prepare is not None:
-            await self._prepare(run.trial.namespace)
         plan = CollectionPlan.from_run(run)
         if self._resolve is not None:
             plan = await self._resolve(plan, run.spec)
@@ -253,6 +251,8 @@ class KubernetesWorkloads:
             inject_templates=self._settings.inject_templates,
         )
         try:
+            if self._prepare is not None:
+                await self._prepare(run.trial.namespace)
             created = await self._api.create(body)
         except AlreadyExists:
             return await self._taken(run)
