@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := api proto sdk controller suggestion earlystopping metrics_collector observation
 
-.PHONY: run test test-cluster test-long check format proto clean
+.PHONY: run test test-cluster test-long check format proto clean cluster-up cluster-down
+TIER ?= node
 
 run: $(VENV)/.local ## tune the digits example to its result
 	$(BIN)/tunesmith run examples/digits/tpe.yaml --fresh
@@ -14,9 +15,17 @@ test: $(VENV)/.dev check ## everything: style, types, layers, tests; says what w
 	tests/set-up.sh
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --ignore=tests/cluster  # one thread, as the service sets it: small matrices gain nothing by more
 
-test-cluster: $(VENV)/.dev ## what needs a Kubernetes, which it builds and starts itself; becomes a part of `make test`
-	tests/cluster/build.sh
+test-cluster: $(VENV)/.dev ## on a real Kubernetes, which it builds and starts; becomes a part of `make test`
+	tests/cluster/set-up.sh
+	$(BIN)/python tests/cluster/up.py --images
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/cluster
+
+cluster-up: $(VENV)/.dev ## a real Kubernetes of your own, TIER=node or api; says how to use it
+	tests/cluster/set-up.sh
+	$(BIN)/python tests/cluster/up.py --tier $(TIER)
+
+cluster-down: $(VENV)/.dev ## end it
+	$(BIN)/python tests/cluster/up.py --down
 
 test-long: $(VENV)/.dev ## the large numbers: all seeds and spaces of the algorithms' lanes, an hour or two
 	TUNESMITH_LONG=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/contract/test_kill_and_resume.py tests/property/test_every_algorithm_on_random_spaces.py

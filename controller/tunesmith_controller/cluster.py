@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -23,19 +23,13 @@ from tunesmith_controller.admission.stored import admitted
 from tunesmith_controller.apiserver.stored_events import StoredEvents
 from tunesmith_controller.clock import SystemClock, SystemRng
 from tunesmith_controller.events import LoggedEvents
+from tunesmith_controller.hosts.cluster_host import ClusterAlgorithmHost, ClusterHostSettings
 from tunesmith_controller.hosts.grpc_suggestions import GrpcSuggestionClient
+from tunesmith_controller.katib_config import ConfigSource
 from tunesmith_controller.local_control import settle_memory
 from tunesmith_controller.manager.election import ElectionSettings, LeaseElection
 from tunesmith_controller.manager.manager import Manager, ManagerSettings
-from tunesmith_controller.ports import (
-    AlgorithmHost,
-    Endpoint,
-    HostFailed,
-    Key,
-    NotReady,
-    Ports,
-    Unavailable,
-)
+from tunesmith_controller.ports import Json, Key, Ports
 from tunesmith_controller.stores.rest import RestStore
 from tunesmith_controller.stores.rest_transport import ApiTransport
 from tunesmith_controller.telemetry.probes import Probes, probes_app, serve_probes
@@ -75,24 +69,10 @@ class LeadershipLost(Exception):
     """Another replica may lead from now on; this process has to start over."""
 
 
-class OneService:
-    """`AlgorithmHost` of algorithms that are always there, in one service for all experiments."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-
-    async def ensure(self, suggestion: Key, algorithm: str) -> Endpoint | NotReady | HostFailed:
-        return Endpoint(self._target)
-
-    async def release(self, suggestion: Key) -> None:
-        return
-
-
 async def control_cluster(
     settings: ClusterSettings,
     transport: ApiTransport,
     *,
-    host: AlgorithmHost | None = None,
     on_lead: Callable[[], None] = lambda: None,
 ) -> None:
     """Waits for the lease, then controls until cancelled. Raises LeadershipLost, Unavailable."""
@@ -102,14 +82,28 @@ async def control_cluster(
         collector(registry=registry)
     state = _State()
     probes = Probes(alive={"manager": lambda: state.ended})
-    async with asyncio.TaskGroup() as group:
-        app = probes_app(probes, registry)
-        beside = group.create_task(serve_probes(app, settings.probe_host, settings.probe_ports))
-        try:
-            await _lead(settings, transport, host, Series(registry), on_lead)
-        finally:
-            state.ended = "it has ended"
-            beside.cancel()
+    app = probes_app(probes, registry)
+    try:
+        await first_ended(
+            serve_probes(app, settings.probe_host, settings.probe_ports),
+            _lead(settings, transport, Series(registry), on_lead),
+        )
+    finally:
+        state.ended = "it has ended"
+
+
+async def first_ended(*parts: Coroutine[None, None, None]) -> None:
+    """Runs parts until one of them ends, or this is cancelled; none outlives it. Raises what the
+    first raised."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -120,7 +114,6 @@ class _State:
 async def _lead(
     settings: ClusterSettings,
     transport: ApiTransport,
-    host: AlgorithmHost | None,
     series: Series,
     on_lead: Callable[[], None],
 ) -> None:
@@ -131,48 +124,48 @@ async def _lead(
     _log.info("%s leads", settings.replica)
     try:
         on_lead()
-        async with _opened(settings, transport, host) as (ports, events):
-            world = World(is_cluster=True)
-            manager = Manager(
-                ports,
-                settings.manager,
-                watcher=series,
-                admission=lambda found: admitted(ports.store, found, world=world),
-            )
-            await _while_leading(election, manager.run(), events.run())
+        async with _opened(settings, transport) as (ports, events, config):
+
+            async def admission(experiment: Json) -> Json:
+                return await admitted(ports.store, experiment, world=await world_of(config))
+
+            manager = Manager(ports, settings.manager, watcher=series, admission=admission)
+            await first_ended(_lost(election), manager.run(), events.run())
     finally:
         await election.release()
 
 
-async def _while_leading(election: LeaseElection, *parts: object) -> None:
-    """Runs parts until one fails, this is cancelled, or the lease is lost."""
-    tasks = [asyncio.ensure_future(part) for part in parts]  # type: ignore[call-overload]
-    lost = asyncio.ensure_future(election.lost.wait())
-    try:
-        done, _ = await asyncio.wait([*tasks, lost], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {lost}:
-            task.result()
-        if lost in done:
-            raise LeadershipLost("the lease could not be renewed; another replica may lead now")
-        raise Unavailable("the controller ended by itself")
-    finally:
-        for task in (*tasks, lost):
-            task.cancel()
-        await asyncio.gather(*tasks, lost, return_exceptions=True)
+async def world_of(config: ConfigSource) -> World:
+    """What an Experiment may ask for in a cluster. Raises Invalid for a configuration that cannot
+    be read, Unavailable."""
+    current = await config.current()
+    return World(
+        is_cluster=True, algorithms=current.algorithms(), stopping=current.stopping_rules()
+    )
+
+
+async def _lost(election: LeaseElection) -> None:
+    await election.lost.wait()
+    raise LeadershipLost("the lease could not be renewed; another replica may lead now")
 
 
 @asynccontextmanager
 async def _opened(
-    settings: ClusterSettings, transport: ApiTransport, host: AlgorithmHost | None
-) -> AsyncIterator[tuple[Ports, StoredEvents]]:
+    settings: ClusterSettings, transport: ApiTransport
+) -> AsyncIterator[tuple[Ports, StoredEvents, ConfigSource]]:
     """The adapters of a cluster; closed in the end."""
     trust, clock = settings.trust, SystemClock()
     store = RestStore(transport, only=settings.only)
     events = StoredEvents(store, clock, LoggedEvents(), kept=None)
+    config = ConfigSource(store, settings.namespace)
+    namespaces = None if settings.only is None else (settings.only,)
+    host = ClusterAlgorithmHost(
+        transport, config, ClusterHostSettings(settings.suggestions, namespaces)
+    )
     workloads = KubernetesWorkloads(
         transport,
         ClusterWorkloadSettings(
-            namespaces=None if settings.only is None else (settings.only,),
+            namespaces=namespaces,
             injection=settings.injection,
             inject_templates=settings.inject_templates,
         ),
@@ -187,12 +180,13 @@ async def _opened(
     )
     async with contextlib.AsyncExitStack() as opened:
         opened.push_async_callback(workloads.aclose)
+        opened.push_async_callback(host.aclose)
         opened.push_async_callback(client.close)
         opened.push_async_callback(channel.close)
         ports = Ports(
             store=store,
             workloads=workloads,
-            host=host or OneService(settings.suggestions),
+            host=host,
             suggestions=client,
             observations=GrpcObservationLog(channel),
             clock=clock,
@@ -200,4 +194,4 @@ async def _opened(
             events=events,
             stopping=LocalRules(),
         )
-        yield ports, events
+        yield ports, events, config

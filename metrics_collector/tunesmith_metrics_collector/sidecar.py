@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python3 -m tunesmith_metrics_collector.sidecar`: the collector of a trial's pod.
 
-The training container waits for the launcher, so that is put in place before anything slow is
-imported: nothing but the standard library's fastest parts above `main`. Then `sidecar_process`
-collects until the pod ends.
+The training container needs the launcher. Where no hook of the container has put it in place (the
+pods of tunesmith_controller/admission have one) that is done before anything slow is imported:
+nothing but the standard library's fastest parts above `main`. Then `sidecar_process` collects until
+the pod ends.
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` is made of, without its slow enumerations

@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API tier does what its README promises."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
 from cluster_client import Refused
 from cluster_processes import ClusterError
-from control_plane import API_SERVER, CONTROLLER_MANAGER
+from control_plane import API_SERVER, CONTROLLER_MANAGER, ETCD
+from killed_runs import killed_run, wait_until_gone
 from running_cluster import Cluster
 
 pytestmark = pytest.mark.integration
@@ -32,6 +26,15 @@ def test_objects_outlive_a_restart_of_the_api_server(api_cluster: Cluster) -> No
     assert api_cluster.pids()[API_SERVER] != before
     data = api_cluster.kubectl("get", "cm", "kept", "-n", namespace, "-o", "jsonpath={.data.a}")
     assert data == "b"
+
+
+def test_objects_outlive_an_outage_of_etcd(api_cluster: Cluster) -> None:
+    namespace = api_cluster.namespace_of_test()
+    api_cluster.kill(ETCD)
+    assert not api_cluster.api.ready()
+    api_cluster.start(ETCD)
+    api_cluster.wait_until(api_cluster.api.ready, "the API server ready again", 20)
+    assert api_cluster.exists(f"/api/v1/namespaces/{namespace}")
 
 
 def test_a_token_is_for_one_audience_and_names_the_pod(api_cluster: Cluster) -> None:
@@ -103,30 +106,8 @@ def test_a_component_that_cannot_start_shows_its_log(api_cluster: Cluster) -> No
         api_cluster.start(CONTROLLER_MANAGER)
 
 
-ORPHAN = """
-import sys, time
-from pathlib import Path
-from running_cluster import api_tier
-from cluster_programs import Programs
-with api_tier(Programs.of_this_checkout(), Path(sys.argv[1]), controllers=False) as cluster:
-    print(cluster.processes.supervisor_pid, *cluster.pids().values(), flush=True)
-    time.sleep(600)
-"""
-
-
 @pytest.mark.usefixtures("api_cluster")
-def test_nothing_is_left_when_the_test_run_is_killed(tmp_path: Path) -> None:
-    harness = str(Path(__file__).parent / "harness")
-    env = os.environ | {"PYTHONPATH": harness, "TMPDIR": str(tmp_path)}
-    argv = [sys.executable, "-c", ORPHAN, str(tmp_path / "logs")]
-    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        pids = [int(word) for word in run.stdout.readline().split()]
-        assert len(pids) == 3
-        run.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) or list(
-        tmp_path.glob("tunesmith-cluster-*")
-    ):
-        assert time.monotonic() < deadline, [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-        time.sleep(0.05)
+def test_nothing_is_left_when_the_test_run_is_killed() -> None:
+    scratch, pids = killed_run("api_tier")
+    assert len(pids) == 4
+    wait_until_gone(scratch, pids)

@@ -22,12 +22,8 @@ EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def server(api_cluster: Cluster) -> Cluster:
-    api_cluster.apply(ROOT / "deploy" / "crds")
-    for plural in ("experiments", "suggestions", "trials"):
-        path = f"{GROUP}/{plural}"
-        api_cluster.wait_until(lambda path=path: api_cluster.exists(path), path)  # type: ignore[misc]
-    return api_cluster
+def server(katib_cluster: Cluster) -> Cluster:
+    return katib_cluster
 
 
 @pytest.fixture

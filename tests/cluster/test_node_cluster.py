@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cluster_images import PYTHON, TUNESMITH
+from killed_runs import killed_run, wait_until_gone
 from node_files import NODE_ADDRESS
 from running_cluster import Cluster
 
@@ -138,3 +139,12 @@ def test_the_node_leaves_the_machine_alone(node_cluster: Cluster) -> None:
     assert scratch not in Path("/proc/mounts").read_text()
     theirs = Path(f"/proc/{node_cluster.pids()['kubelet']}/mounts").read_text()
     assert f"{scratch}/kubelet" in theirs
+
+
+@pytest.mark.usefixtures("node_cluster")
+def test_nothing_of_a_node_is_left_when_the_test_run_is_killed() -> None:
+    scratch, pids = killed_run("node_tier")
+    assert len(pids) == 10
+    wait_until_gone(scratch, pids)
+    groups = Path("/sys/fs/cgroup")
+    assert not [*groups.glob(scratch.name), *groups.glob(f"*/{scratch.name}")]

@@ -284,8 +284,7 @@ def test_rows_of_a_pod_that_ends_in_an_outage_are_in_its_log(observed: Observed)
     observed.stop()
     try:
         argv = ["sh", "-c", "for i in 1 2 3; do echo loss=$i; done"]
-        grace = {"terminationGracePeriodSeconds": 8}
-        cluster.apply(job(namespace, "unheard", argv, **grace))
+        cluster.apply(job(namespace, "unheard", argv, terminationGracePeriodSeconds=8))
         assert finished(cluster, namespace, 1) == {"unheard": "Complete"}
     finally:
         observed.start()

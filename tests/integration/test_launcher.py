@@ -4,9 +4,7 @@ the program."""
 
 from __future__ import annotations
 
-import json
 import os
-import resource
 import shlex
 import signal
 import subprocess
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launcher_program import launcher
+from launcher_program import Bench, launcher
 
 pytestmark = pytest.mark.integration
 
@@ -33,59 +31,6 @@ FORWARDED = [
     signal.SIGWINCH,
     signal.SIGRTMIN + 3,
 ]
-
-
-class Bench:
-    """The directory that a pod would share, and runs of the launcher in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "shared"
-        self.folder.mkdir()
-        self._running: list[subprocess.Popen[bytes]] = []
-
-    def close(self) -> None:
-        """Ends what a test that failed has left: the program first, as it is the launcher's."""
-        for process in self._running:
-            if process.poll() is None:
-                for child in (
-                    Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-                ):
-                    os.killpg(int(child), signal.SIGKILL)
-                process.kill()
-            process.wait()
-
-    def argv(self, *command: str | bytes, options: tuple[str, ...] = ()) -> list[str | bytes]:
-        return [str(launcher()), "-dir", str(self.folder), *options, "--", *command]
-
-    def run(
-        self, *command: str | bytes, options: tuple[str, ...] = (), **given: Any
-    ) -> subprocess.CompletedProcess[bytes]:
-        settings = {"capture_output": True, "timeout": 60, **given}
-        return subprocess.run(self.argv(*command, options=options), check=False, **settings)
-
-    def start(
-        self, *command: str, options: tuple[str, ...] = (), **given: Any
-    ) -> tuple[subprocess.Popen[bytes], str]:
-        """Returns when the program has printed a line, with that."""
-        argv = self.argv(*command, options=options)
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, **given)
-        self._running.append(process)
-        assert process.stdout is not None
-        return process, process.stdout.readline().decode().strip()
-
-    @property
-    def output(self) -> bytes:
-        return (self.folder / "output").read_bytes()
-
-    @property
-    def end(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "exit.json").read_text())
-        return found
-
-    def stop(self, reason: str) -> None:
-        hidden = self.folder / ".stop"
-        hidden.write_text(reason)
-        hidden.rename(self.folder / "stop")
 
 
 @pytest.fixture
@@ -310,45 +255,6 @@ def test_closed_streams_are_no_problem(bench: Bench) -> None:
     assert sorted(bench.output.splitlines()) == [b"err", b"out"]
 
 
-def test_a_full_disk_stops_the_copy_and_not_the_program(bench: Bench) -> None:
-    def only_little() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    script = "seq 100000; exit 4"
-    done = bench.run("sh", "-c", script, preexec_fn=only_little)
-    assert done.returncode == bench.end["code"] == 4
-    assert done.stdout == "".join(f"{n}\n" for n in range(1, 100_001)).encode()
-    assert done.stdout.startswith(bench.output)
-    missing = len(done.stdout) - len(bench.output)
-    assert f"{missing} bytes of output were not collected" in (bench.folder / "problem").read_text()
-
-
-def test_room_on_the_disk_is_used_again_from_a_line_on(bench: Bench, tmp_path: Path) -> None:
-    if os.geteuid():
-        pytest.skip("only root can mount a small file system")
-    program = tmp_path / "program.sh"
-    full, shared = tmp_path / "full", bench.folder
-    program.write_text(
-        f"""mount -t tmpfs -o size=256k tmpfs {shared} || exit 99
-        {launcher()} -dir {shared} -- sh -c '
-          head -c 150000 /dev/zero > {shared}/filler
-          seq 30000; rm {shared}/filler; sleep 1.2; echo loss=0.5; exit 6' > {full}
-        echo $?; cp {shared}/output {shared}/problem {shared}/exit.json {tmp_path}"""
-    )
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", str(program)], capture_output=True, check=False, timeout=60
-    )
-    if done.returncode == 99:
-        pytest.skip(f"no mounts here: {done.stderr.decode()}")
-    assert done.stdout == b"6\n"
-    assert json.loads((tmp_path / "exit.json").read_text())["code"] == 6
-    assert "not collected: write" in (tmp_path / "problem").read_text()
-    lines = (tmp_path / "output").read_bytes().splitlines()
-    assert lines == [*full.read_bytes().splitlines()[: len(lines) - 1], b"loss=0.5"]
-    assert len(lines) > 1000
-    assert len(full.read_bytes().splitlines()) == 30001
-
-
 def test_without_its_directory_the_program_runs_all_the_same(bench: Bench) -> None:
     bench.folder.rmdir()
     done = bench.run("sh", "-c", "echo out; exit 3")
@@ -403,33 +309,6 @@ def test_files_are_readable_for_another_user_whatever_the_umask(bench: Bench) ->
     modes = {path.name: path.stat().st_mode & 0o777 for path in bench.folder.iterdir()}
     visible = {name: mode for name, mode in modes.items() if not name.startswith(".")}
     assert visible == {"output": 0o644, "exit.json": 0o644, "metrics.jsonl": 0o666}
-
-
-def test_disk_space_of_what_was_taken_is_given_back(bench: Bench) -> None:
-    script = f"""
-import os
-line = b"x" * 1023 + b"\\n"
-for written in range(1, 129):
-    os.write(1, line * 1024)
-    if written % 4 == 0:
-        while os.path.getsize("{bench.folder}/output") < written << 20: pass
-        open("{bench.folder}/taken", "w").write(str(written << 20))
-print("loss=0.5")
-"""
-    done = bench.run(PYTHON, "-c", script, options=("-limit", str(32 << 20)))
-    assert done.returncode == 0, done.stderr
-    file = bench.folder / "output"
-    assert file.stat().st_size == (128 << 20) + len("loss=0.5\n")
-    assert file.stat().st_blocks * 512 < 34 << 20
-    assert bench.output.endswith(b"x\nloss=0.5\n")
-    assert not (bench.folder / "problem").exists()
-
-
-def test_what_nobody_takes_is_not_kept_beyond_the_limit(bench: Bench) -> None:
-    done = bench.run("head", "-c", "9000000", "/dev/zero", options=("-limit", "4000000"))
-    assert (done.returncode, len(done.stdout)) == (0, 9_000_000)
-    assert (bench.folder / "output").stat().st_size <= 4_000_000
-    assert "wait to be collected" in (bench.folder / "problem").read_text()
 
 
 def test_it_puts_itself_in_place_even_over_a_running_one(bench: Bench, tmp_path: Path) -> None:

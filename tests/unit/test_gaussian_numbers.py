@@ -18,6 +18,7 @@ from tunesmith_suggestion.algorithms.gaussian.factor import Factor
 from tunesmith_suggestion.algorithms.gaussian.fitting import Objective, expected, fitted
 from tunesmith_suggestion.algorithms.gaussian.kernel import Hyper, Kernel
 from tunesmith_suggestion.algorithms.gaussian.posterior import Posterior
+from tunesmith_suggestion.algorithms.gaussian.trend import Trend
 from tunesmith_suggestion.space import Floats
 
 IS_CHOICE = np.array([False, False, True, False])
@@ -36,6 +37,12 @@ def some_targets(count: int) -> Floats:
     return np.random.default_rng(1).standard_normal(count)
 
 
+def a_posterior(kernel: Kernel, count: int) -> Posterior:
+    rows = some_rows(count)
+    trend = Trend.over(rows, IS_CHOICE)
+    return Posterior.of(Factor.of(kernel, rows), trend, rows, some_targets(count))
+
+
 def slopes_by_differences(function: Callable[[Floats], float], at: Floats) -> Floats:
     steps = 1e-6 * np.eye(len(at))
     return np.array([(function(at + step) - function(at - step)) / 2e-6 for step in steps])
@@ -50,7 +57,7 @@ def test_the_gradient_of_the_fit_is_that_of_its_value() -> None:
 
 @pytest.mark.parametrize("acquisition", ACQUISITIONS)
 def test_the_slope_of_a_promise_is_that_of_its_value(acquisition: Acquisition) -> None:
-    posterior = Posterior.of(Factor.of(Kernel(IS_CHOICE, HYPER), some_rows(20)), some_targets(20))
+    posterior = a_posterior(Kernel(IS_CHOICE, HYPER), 20)
     at = some_rows(1, seed=5)[0]
     wanted = slopes_by_differences(
         lambda row: float(posterior.promises(row[None], acquisition)[0]), at
@@ -85,14 +92,25 @@ def test_a_choice_that_differs_counts_whatever_its_index() -> None:
 
 
 def test_the_mean_passes_through_what_was_told_without_noise() -> None:
-    rows, targets = some_rows(20), some_targets(20)
     kernel = Kernel(IS_CHOICE, Hyper(HYPER.scales, HYPER.signal, -18.0))
-    means = Posterior.of(Factor.of(kernel, rows), targets).means(rows)
-    np.testing.assert_allclose(means, targets, atol=1e-4)
+    means = a_posterior(kernel, 20).means(some_rows(20))
+    np.testing.assert_allclose(means, some_targets(20), atol=1e-4)
+
+
+def test_far_from_all_that_was_told_the_middle_is_expected_to_be_better_than_a_corner() -> None:
+    short = Hyper(np.full(4, -6.0), 0.0, -6.0)
+    middle, corner = np.array([[0.5, 0.5, 1.0, 0.5]]), np.array([[1.0, 0.0, 1.0, 1.0]])
+    posterior = a_posterior(Kernel(IS_CHOICE, short), 20)
+    assert posterior.means(middle)[0] < posterior.means(corner)[0] - 0.5
+
+
+def test_a_category_has_no_middle() -> None:
+    rows = np.array([[0.5, 0.5, choice, 0.5] for choice in (0.0, 1.0, 2.0)])
+    assert len(set(Trend.over(some_rows(20), IS_CHOICE).at(rows))) == 1
 
 
 def test_a_believed_point_is_a_little_worse_than_expected_and_takes_the_doubt_away() -> None:
-    posterior = Posterior.of(Factor.of(Kernel(IS_CHOICE, HYPER), some_rows(10)), some_targets(10))
+    posterior = a_posterior(Kernel(IS_CHOICE, HYPER), 10)
     there = some_rows(1, seed=8)
     believing = posterior.believing(there[0])
     assert believing.means(there)[0] > posterior.means(there)[0]

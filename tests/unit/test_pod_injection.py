@@ -100,7 +100,8 @@ def test_only_the_sidecar_sees_the_token() -> None:
 def test_training_begins_only_when_the_launcher_is_there() -> None:
     sidecar = sidecar_of(inject(a_pod(), PLAN, SETTINGS))
     assert sidecar["restartPolicy"] == "Always"
-    assert sidecar["startupProbe"]["exec"] == {"command": ["/tunesmith/launcher", "check"]}
+    command = ["/usr/local/bin/tunesmith-launcher", "copy", "/tunesmith/launcher"]
+    assert sidecar["lifecycle"] == {"postStart": {"exec": {"command": command}}}
 
 
 def test_a_container_that_is_not_there_is_refused_with_those_that_are() -> None:

@@ -25,6 +25,9 @@ SIDECAR: Final = "metrics-logger-and-collector"
 
 SHARED: Final = "/tunesmith"
 LAUNCHER: Final = f"{SHARED}/launcher"
+INSTALLED: Final = "/usr/local/bin/tunesmith-launcher"
+"""In the image of the sidecar."""
+
 METRICS_FILE: Final = f"{SHARED}/metrics.jsonl"
 STOP_FILE: Final = f"{SHARED}/stop"
 IDENTITY: Final = "/var/run/tunesmith"
@@ -69,8 +72,6 @@ class InjectionSettings:
     )
     volume_limit: str = "2Gi"
     run_as_user: int | None = 65532
-    start_seconds: int = 120
-    """From the sidecar's start until it is started again for having put no launcher in place."""
 
 
 def inject(pod: Json, plan: CollectionPlan, settings: InjectionSettings) -> Json:
@@ -229,12 +230,9 @@ def _sidecar(
             _field("TUNESMITH_POD_UID", "metadata.uid"),
         ],
         "restartPolicy": "Always",
-        "startupProbe": {
-            "exec": {"command": [LAUNCHER, "check"]},
-            "periodSeconds": 1,
-            "timeoutSeconds": 5,
-            "failureThreshold": settings.start_seconds,
-        },
+        # Kubelet starts no further container until this has returned. A startupProbe would do as
+        # well, a second later: it is asked once a second, after the container was seen to run.
+        "lifecycle": {"postStart": {"exec": {"command": [INSTALLED, "copy", LAUNCHER]}}},
         "resources": _resources(spec, settings),
         "securityContext": _security_context(settings),
     }

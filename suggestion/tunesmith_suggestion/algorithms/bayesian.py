@@ -97,7 +97,7 @@ class BayesianOptimization:
     """Katib's `bayesianoptimization`."""
 
     name = "bayesianoptimization"
-    version = "1"
+    version = "2"
     settings: Sequence[Setting] = (
         BASE_ESTIMATOR,
         INITIAL_POINTS,

@@ -61,10 +61,10 @@ class ApiClient:
         finally:
             connection.close()
 
-    def ready(self) -> bool:
-        """Whether the server says that it is ready."""
+    def ready(self, path: str = "/readyz") -> bool:
+        """Whether the server says that it is ready; one of another cluster is not."""
         try:
-            return self.raw("GET", "/readyz")[0] == 200
+            return self.raw("GET", path)[0] == 200
         except (OSError, http.client.HTTPException):
             return False
 

@@ -26,7 +26,7 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,18 @@ def images() -> list[Image]:
     ]
 
 
+def debian(name: str, packages: Sequence[str], config: dict[str, Any]) -> Image:
+    """An image of Debian packages for one lane, say a database; `config` as in OCI's image.
+
+    About half a minute the first time; give it to a node with `node_tier.import_images`.
+    """
+    folder = cache() / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = re.sub(r"[^a-z0-9]+", "-", name)
+    with _alone(folder):
+        return Image(name, (_base(folder, packages, kind),), {"Env": _ENVIRONMENT, **config})
+
+
 def requirements(extras: tuple[str, ...] = ("cluster", "examples")) -> list[str]:
     """What pip installs for these extras of pyproject.toml, without this project itself."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -85,8 +97,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _kept(folder: Path, kind: str, recipe: Any, make: Callable[[Path], None]) -> Layer:
-    """The layer that `make` writes to the path it is given, made once for each `recipe`."""
+def _kept(
+    folder: Path, kind: str, recipe: Any, make: Callable[[Path], None], keep: int = 3
+) -> Layer:
+    """The layer that `make` writes to the path it is given, made once for each `recipe`.
+
+    Of each kind the `keep` that were used last stay.
+    """
     key = hashlib.sha256(json.dumps([recipe, architecture()]).encode()).hexdigest()[:16]
     path = folder / f"{kind}-{key}.tar"
     if path.exists():
@@ -95,7 +112,11 @@ def _kept(folder: Path, kind: str, recipe: Any, make: Callable[[Path], None]) ->
     with tempfile.TemporaryDirectory(dir=folder, prefix=".half-") as scratch:
         half = Path(scratch) / "layer.tar"
         make(half)
-        return seal(half, path)
+        layer = seal(half, path)
+    for old in sorted(folder.glob(f"{kind}-*.tar"), key=lambda it: -it.stat().st_mtime)[keep:]:
+        old.unlink()
+        old.with_name(f"{old.name}.sha256").unlink(missing_ok=True)
+    return layer
 
 
 def _run(argv: list[str], **others: Any) -> None:
@@ -105,15 +126,15 @@ def _run(argv: list[str], **others: Any) -> None:
         raise RuntimeError(f"{' '.join(argv)}\nended with {done.returncode}:\n{end}")
 
 
-def _base(folder: Path) -> Layer:
-    options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
+def _base(folder: Path, packages: Sequence[str] = PACKAGES, kind: str = "base") -> Layer:
+    options = ["--variant=minbase", f"--include={','.join(packages)}"]
     # The folders themselves stay: dpkg looks for them.
     hooks = [f'--customize-hook=find "$1"/{path} -mindepth 1 -delete' for path in _UNWANTED]
 
     def make(out: Path) -> None:
         _run(["mmdebstrap", *options, *hooks, SUITE, str(out)])
 
-    return _kept(folder, "base", [SUITE, options, hooks], make)
+    return _kept(folder, kind, [SUITE, options, hooks], make)
 
 
 def _python_layers(folder: Path, base: Layer) -> tuple[Layer, Layer]:
@@ -197,11 +218,7 @@ def _ours(folder: Path, base: Layer) -> Layer:
             with tarfile.open(out, "w") as archive:
                 archive.add(root / "root/usr", "usr", filter=_roots)
 
-        layer = _kept(folder, "ours", recipe, make)
-    for old in sorted(folder.glob("ours-*.tar"), key=lambda path: -path.stat().st_mtime)[8:]:
-        old.unlink()
-        old.with_name(f"{old.name}.sha256").unlink(missing_ok=True)
-    return layer
+        return _kept(folder, "ours", recipe, make, keep=16)
 
 
 def _unpack_wheel(built: Path, site: Path) -> None:

@@ -8,6 +8,7 @@ start anything, so that a lane which cannot run is named with the command that w
 import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +19,10 @@ import pytest
 CLUSTER = Path(__file__).resolve().parent.parent
 BUILD = "tests/cluster/build.sh"
 SET_UP = "tests/set-up.sh"
-NODE_TOOLS = ("containerd", "ctr", "runc", "conntrack", "iptables", "nft", "ip", "nsenter")
+NODE_TOOLS = (
+    *("containerd", "ctr", "runc", "conntrack", "iptables", "nft", "ip"),
+    *("nsenter", "unshare", "sysctl", "mmdebstrap", "go"),
+)
 CNI_PLUGINS = Path("/usr/lib/cni")
 
 
@@ -79,13 +83,19 @@ class Programs:
 def _missing_for_a_node() -> list[str]:
     if sys.platform != "linux" or os.geteuid() != 0:
         return ["a node needs root on Linux"]
-    tools = [name for name in NODE_TOOLS if shutil.which(name, path=_with_sbin()) is None]
+    tools = [name for name in NODE_TOOLS if shutil.which(name, path=path_with_sbin()) is None]
     if not (CNI_PLUGINS / "ptp").exists():
         tools.append("containernetworking-plugins")
-    return [f"no {', '.join(tools)}: run {SET_UP}"] if tools else []
+    if tools:
+        return [f"no {', '.join(tools)}: run {SET_UP}"]
+    spaces = ["unshare", "--mount", "--net", "--pid", "--fork", "true"]
+    if subprocess.run(spaces, capture_output=True, check=False).returncode != 0:
+        return ["this root may not make namespaces (a container without CAP_SYS_ADMIN?)"]
+    return []
 
 
-def _with_sbin() -> str:
+def path_with_sbin() -> str:
+    """PATH with the folders that some shells of root leave out."""
     return os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 
 

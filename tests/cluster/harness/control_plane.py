@@ -41,7 +41,6 @@ class Component:
 class Ports:
     """Where the control plane listens, in the network namespace that it runs in."""
 
-    etcd: int
     etcd_peer: int
     api_server: int
     controller_manager: int
@@ -86,16 +85,24 @@ class Keys:
         return kubeconfig(server, self.folder / "ca.crt", user)
 
 
-def etcd(program: str, ports: Ports, data: Path) -> list[str]:
+def etcd_socket(scratch: Path) -> Path:
+    """Where etcd listens: a path is its own, where a port might be another cluster's by now.
+
+    `curl --unix-socket PATH http://etcd/v3/kv/range` reads what is stored.
+    """
+    return scratch / "etcd.sock"
+
+
+def etcd(program: str, ports: Ports, scratch: Path) -> list[str]:
     """etcd, without syncing to disk: its data live as long as the tests."""
-    client, peer = f"http://127.0.0.1:{ports.etcd}", f"http://127.0.0.1:{ports.etcd_peer}"
+    client, peer = f"unix://{etcd_socket(scratch)}", f"http://127.0.0.1:{ports.etcd_peer}"
     return [
         program,
         "--name=test",
-        f"--data-dir={data}",
+        f"--data-dir={scratch / 'etcd'}",
         "--unsafe-no-fsync",
         f"--listen-client-urls={client}",
-        f"--advertise-client-urls={client}",
+        "--advertise-client-urls=http://127.0.0.1:1",  # wants a port; nobody asks for it
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=test={peer}",
@@ -109,13 +116,14 @@ class ApiServerPlace:
 
     bind: str
     audit_log: Path
-    audit_policy: Path
+    scratch: Path
     node_address: str | None = None  # advertised to pods; None: nothing is advertised
 
 
 def api_server(program: str, ports: Ports, keys: Keys, place: ApiServerPlace) -> list[str]:
     """kube-apiserver with Node and RBAC authorisation, tokens and an audit log."""
-    place.audit_policy.write_text(json.dumps(AUDIT_POLICY))
+    policy = place.scratch / "audit-policy.json"
+    policy.write_text(json.dumps(AUDIT_POLICY))
     address = (
         [f"--advertise-address={place.node_address}"]
         if place.node_address
@@ -123,7 +131,7 @@ def api_server(program: str, ports: Ports, keys: Keys, place: ApiServerPlace) ->
     )
     return [
         program,
-        f"--etcd-servers=http://127.0.0.1:{ports.etcd}",
+        f"--etcd-servers=unix://{etcd_socket(place.scratch)}",
         f"--bind-address={place.bind}",
         f"--secure-port={ports.api_server}",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
@@ -143,7 +151,7 @@ def api_server(program: str, ports: Ports, keys: Keys, place: ApiServerPlace) ->
         f"--proxy-client-key-file={keys.file('front.key')}",
         "--enable-aggregator-routing=true",
         "--shutdown-watch-termination-grace-period=2s",
-        f"--audit-policy-file={place.audit_policy}",
+        f"--audit-policy-file={policy}",
         f"--audit-log-path={place.audit_log}",
         *address,
     ]
@@ -158,6 +166,8 @@ def controller_manager(program: str, ports: Ports, keys: Keys, config: Path) -> 
         f"--authorization-kubeconfig={config}",
         "--bind-address=127.0.0.1",
         f"--secure-port={ports.controller_manager}",
+        f"--tls-cert-file={keys.file('api-server.crt')}",
+        f"--tls-private-key-file={keys.file('api-server.key')}",
         "--leader-elect=false",
         "--use-service-account-credentials=true",
         f"--service-account-private-key-file={keys.file('tokens.key')}",

@@ -8,19 +8,20 @@ there ends with process 1 of the namespaces, the supervisor, and their mounts go
 """
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import node_files
 from cluster_client import ApiClient
 from cluster_images import images
 from cluster_processes import ClusterError, Processes, Seat
-from cluster_programs import Programs
+from cluster_programs import Programs, path_with_sbin
 from control_plane import (
     API_SERVER,
     CONTROLLER_MANAGER,
@@ -34,17 +35,16 @@ from control_plane import (
     api_server,
     controller_manager,
     etcd,
+    etcd_socket,
     scheduler,
 )
 from image_archive import Image, write_archive
 from node_files import NODE, NODE_ADDRESS, NodeFiles
-from running_cluster import Cluster
+from running_cluster import Cluster, answers
 
 CONTAINERD, KUBELET, PROXY, COREDNS = "containerd", "kubelet", "kube-proxy", "coredns"
 _FORWARDER = "forwarder"
-_PORTS = Ports(
-    etcd=2379, etcd_peer=2380, api_server=6443, controller_manager=10257, scheduler=10259
-)
+_PORTS = Ports(etcd_peer=2380, api_server=6443, controller_manager=10257, scheduler=10259)
 _KUBELET_HEALTH, _PROXY_HEALTH, _DNS = 10248, 10256, 53
 _V1_CONTROLLERS = [
     "cpu",
@@ -66,6 +66,7 @@ _GROUPS = Path("/sys/fs/cgroup")
 @contextlib.contextmanager
 def node_tier(programs: Programs, logs: Path) -> Iterator[Cluster]:
     """A node that is Ready and has the images of `cluster_images.py`."""
+    os.environ["PATH"] = path_with_sbin()
     ours = images()
     logs.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -114,7 +115,7 @@ class _Node:
         cluster.launch(
             Component(CONTAINERD, node_files.containerd(self._files), self._runtime_is_ready)
         )
-        with _in_the_background(lambda: self._import(ours)):
+        with _in_the_background(lambda: import_images(cluster, ours)):
             self._start_control_plane()
             self._launch(KUBELET, node_files.kubelet(self._programs, self._files), _KUBELET_HEALTH)
             self._launch(PROXY, node_files.proxy(self._programs, self._files), _PROXY_HEALTH)
@@ -124,7 +125,8 @@ class _Node:
 
     def _start_control_plane(self) -> None:
         scratch, keys, programs = self._files.scratch, self._keys, self._programs
-        self._launch(ETCD, etcd(programs.path(ETCD), _PORTS, scratch / "etcd"), _PORTS.etcd)
+        store = etcd(programs.path(ETCD), _PORTS, scratch)
+        self.cluster.launch(Component(ETCD, store, lambda: answers(etcd_socket(scratch))))
         forwarder = Path(__file__).with_name("cluster_forwarder.py")
         forward = [sys.executable, "-I", str(forwarder), str(self._listener)]
         forward += ["127.0.0.1", str(_PORTS.api_server)]
@@ -132,7 +134,7 @@ class _Node:
         place = ApiServerPlace(
             "0.0.0.0",  # noqa: S104 - of the node's own network
             self.cluster.audit_log,
-            scratch / "audit-policy.json",
+            scratch,
             NODE_ADDRESS,
         )
         server = api_server(programs.path(API_SERVER), _PORTS, keys, place)
@@ -190,15 +192,18 @@ class _Node:
         conditions = self.cluster.api.request("GET", path)["status"].get("conditions", [])
         return any(it["type"] == "Ready" and it["status"] == "True" for it in conditions)
 
-    def _import(self, ours: list[Image]) -> None:
-        argv = ["ctr", "-a", str(self._files.socket), "-n", "k8s.io", "images", "import", "-"]
-        with (self.cluster.log("import")).open("wb") as log:
-            ctr = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=log)
-        assert ctr.stdin is not None
-        with contextlib.suppress(BrokenPipeError), ctr.stdin:
-            write_archive(ours, ctr.stdin)
-        if ctr.wait(120) != 0:
-            raise ClusterError(f"importing images: {self.cluster.tail('import')}")
+
+def import_images(cluster: Cluster, more: Iterable[Image]) -> None:
+    """Gives the node images; their pods say imagePullPolicy IfNotPresent or Never."""
+    address = str(cluster.kubeconfig.with_name("containerd.sock"))
+    argv = ["ctr", "-a", address, "-n", "k8s.io", "images", "import", "-"]
+    with cluster.log("import").open("wb") as log:
+        ctr = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    assert ctr.stdin is not None
+    with contextlib.suppress(BrokenPipeError), ctr.stdin:
+        write_archive(more, ctr.stdin)
+    if ctr.wait(120) != 0:
+        raise ClusterError(f"importing images: {cluster.tail('import')}")
 
 
 def _make_control_groups(name: str) -> None:

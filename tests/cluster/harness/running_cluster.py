@@ -6,6 +6,7 @@ cluster writes, but for its logs, lies in a scratch folder that goes when it end
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -35,6 +36,7 @@ from control_plane import (
     api_server,
     controller_manager,
     etcd,
+    etcd_socket,
 )
 
 _READY_SECONDS = 60.0
@@ -223,11 +225,10 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def listens(port: int) -> bool:
-    """Whether somebody takes connections on that loopback port."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def answers(path: Path) -> bool:
+    """Whether somebody takes connections on that Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 @contextlib.contextmanager
@@ -270,11 +271,11 @@ def _api_server_with_etcd(programs: Programs, logs: Path) -> Cluster:
 
 
 def _assemble(programs: Programs, logs: Path, scratch: Path) -> Cluster:
-    ports = Ports(*free_ports(5))
+    ports = Ports(*free_ports(4))
     keys = Keys.make(scratch / "keys", [])
     config = scratch / "kubeconfig"
     config.write_text(keys.admin_kubeconfig(f"https://127.0.0.1:{ports.api_server}"))
-    place = ApiServerPlace("127.0.0.1", logs / "audit.log", scratch / "audit-policy.json")
+    place = ApiServerPlace("127.0.0.1", logs / "audit.log", scratch)
     api = ApiClient(
         "127.0.0.1",
         ports.api_server,
@@ -283,13 +284,14 @@ def _assemble(programs: Programs, logs: Path, scratch: Path) -> Cluster:
         keys.folder / "admin.key",
     )
     cluster = Cluster(config, place.audit_log, logs, api, Processes(Seat(scratch)), programs)
-    etcd_argv = etcd(programs.path(ETCD), ports, scratch / "etcd")
+    manager = dataclasses.replace(api, port=ports.controller_manager)
+    etcd_argv = etcd(programs.path(ETCD), ports, scratch)
     server_argv = api_server(programs.path(API_SERVER), ports, keys, place)
     manager_argv = controller_manager(programs.path(CONTROLLER_MANAGER), ports, keys, config)
     for component in (
-        Component(ETCD, etcd_argv, lambda: listens(ports.etcd)),
+        Component(ETCD, etcd_argv, lambda: answers(etcd_socket(scratch))),
         Component(API_SERVER, server_argv, api.ready),
-        Component(CONTROLLER_MANAGER, manager_argv, lambda: listens(ports.controller_manager)),
+        Component(CONTROLLER_MANAGER, manager_argv, lambda: manager.ready("/healthz")),
     ):
         cluster.components[component.name] = component
     return cluster

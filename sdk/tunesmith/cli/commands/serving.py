@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,14 +39,66 @@ def serve(
     raise typer.Exit(serve_machine(port=port, runtime=runtime, cpus=cpus, db_manager=db_manager))
 
 
-def controller(*, runtime: RuntimeChoice = Runtime.PROCESS, cpus: Cpus = None) -> None:
-    """Run the controller of this machine alone, without an API.
+def controller(
+    *,
+    runtime: RuntimeChoice = Runtime.PROCESS,
+    cpus: Cpus = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Control a cluster's experiments, not this machine's.")
+    ] = False,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Of the cluster (default: the pod's own, or kubectl's).")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="In the kubeconfig.")] = None,
+    namespace: Annotated[str, typer.Option(help="Where tunesmith is installed.")] = "kubeflow",
+    only: Annotated[
+        str | None, typer.Option(help="The one namespace to look after (default: all).")
+    ] = None,
+    suggestions: Annotated[
+        str, typer.Option(help="Of the suggestion service.", metavar="ADDR")
+    ] = "",
+    observations: Annotated[
+        str, typer.Option(help="Of the observation service.", metavar="ADDR")
+    ] = "",
+    ca_file: Annotated[Path | None, typer.Option(help="CA of both services, PEM.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Bearer token for both.")] = None,
+    image: Annotated[
+        str, typer.Option(help="Of the metrics collector in trial pods; none is collected without.")
+    ] = "",
+    replica: Annotated[str, typer.Option(help="Name in the election (default: hostname).")] = "",
+    metrics_port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+    health_port: Annotated[int, typer.Option(min=0, max=65535)] = 18080,
+) -> None:
+    """Run the controller of this machine alone, without an API; or one of a cluster's.
 
     Example:  tunesmith controller --cpus 4
-    """
-    from tunesmith.cli.services import serve_machine  # noqa: PLC0415
 
-    raise typer.Exit(serve_machine(port=None, runtime=runtime, cpus=cpus))
+    Example:  tunesmith controller --cluster --namespace kubeflow --image REGISTRY/tunesmith:1.0
+    """
+    if not cluster:
+        from tunesmith.cli.services import serve_machine  # noqa: PLC0415
+
+        raise typer.Exit(serve_machine(port=None, runtime=runtime, cpus=cpus))
+    try:
+        from tunesmith.cli.cluster_services import ClusterOptions, control  # noqa: PLC0415
+    except ImportError as error:
+        print(f"error: {error}\ntry:   pip install 'tunesmith[cluster]'", file=sys.stderr)
+        raise typer.Exit(3) from None
+
+    options = ClusterOptions(
+        kubeconfig=kubeconfig,
+        context=context,
+        namespace=namespace,
+        only=only,
+        suggestions=suggestions,
+        observations=observations,
+        ca_file=ca_file,
+        token_file=token_file,
+        image=image,
+        replica=replica,
+        ports=(metrics_port, health_port),
+    )
+    raise typer.Exit(control(options))
 
 
 def suggestion(

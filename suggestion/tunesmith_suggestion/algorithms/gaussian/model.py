@@ -29,6 +29,7 @@ from tunesmith_suggestion.algorithms.gaussian.schedule import (
     fit_point,
     thinned,
 )
+from tunesmith_suggestion.algorithms.gaussian.trend import Trend
 from tunesmith_suggestion.algorithms.gaussian.warping import targets
 from tunesmith_suggestion.coordinates import Flags, Integers
 from tunesmith_suggestion.space import Floats
@@ -178,8 +179,9 @@ class Models:
         base = base[thinned(targets(told.losses[base]), MOST_ROWS)]
         later = np.flatnonzero(~covered)
         factor = self._factor(told.is_choice, fit.hyper, told.rows[base], told.rows[later])
-        wanted = targets(told.losses)
-        return Posterior.of(factor, wanted[np.concatenate([base, later])])
+        order = np.concatenate([base, later])
+        rows, wanted = told.rows[order], targets(told.losses)[order]
+        return Posterior.of(factor, Trend.over(rows, told.is_choice), rows, wanted)
 
     def _factor(self, is_choice: Flags, hyper: Hyper, base: Floats, later: Floats) -> Factor:
         key = (
@@ -211,7 +213,9 @@ def _fit(told: Told, before: Fit | None) -> Fit:
     starts = [expected(told.rows.shape[1])]
     if before is not None:
         starts.insert(0, before.hyper)
-    hyper = fitted(told.rows[some], wanted[some], told.is_choice, starts)
+    rows = told.rows[some]
+    surprises = wanted[some] - Trend.over(rows, told.is_choice).at(rows)
+    hyper = fitted(rows, surprises, told.is_choice, starts)
     last = int(told.ordinals[-1])
     running = tuple(int(k) for k in told.running if k < last)
     return Fit(Hyper.of(hyper.vector().round(_DECIMALS)), last, running)

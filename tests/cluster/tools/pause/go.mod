@@ -1,3 +1,3 @@
 module tunesmith/tests/cluster/pause
 
-go 1.24.0
+go 1.19
