@@ -51,6 +51,9 @@ __all__ = ["ClusterWorkloadSettings", "KubernetesWorkloads"]
 Resolve = Callable[[CollectionPlan, Json], Awaitable[CollectionPlan]]
 """Completes a plan with the entrypoint of an image, given the job."""
 
+Prepare = Callable[[str], Awaitable[None]]
+"""Makes what pods of a namespace mount, before the first of them is made."""
+
 _LOG = logging.getLogger(__name__)
 _FIRST_RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 30.0
@@ -78,9 +81,10 @@ class KubernetesWorkloads:
         settings: ClusterWorkloadSettings | None = None,
         *,
         resolve: Resolve | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         self._settings = settings or ClusterWorkloadSettings()
-        self._resolve = resolve
+        self._resolve, self._prepare = resolve, prepare
         self._api = JobApi(transport)
         self._attempts = Attempts()
         self._deleting: dict[str, None] = {}
@@ -247,6 +251,8 @@ class KubernetesWorkloads:
             inject_templates=self._settings.inject_templates,
         )
         try:
+            if self._prepare is not None:
+                await self._prepare(run.trial.namespace)
             created = await self._api.create(body)
         except AlreadyExists:
             return await self._taken(run)
