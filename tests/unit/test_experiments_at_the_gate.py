@@ -9,33 +9,20 @@ import copy
 import given
 import virtual_loop
 from deterministic import CountingRng, TickingClock
-from in_process_suggestions import InProcessSuggestions, StaticHost
-from memory_observations import MemoryObservationLog
-from scripted_workloads import ScriptedWorkloads
-from stopping_rules import CeilingRules
+from small_world import ports_over
 
 from tunesmith_controller.admission.local import World
 from tunesmith_controller.admission.stored import admitted
 from tunesmith_controller.events import RememberedEvents
 from tunesmith_controller.manager.manager import Manager
-from tunesmith_controller.ports import Json, Key, Ports
+from tunesmith_controller.ports import Json, Key
 from tunesmith_controller.stores.memory import MemoryStore
 
 
 async def after_seconds(body: Json) -> tuple[Json, RememberedEvents]:
     """What has become of an Experiment that was put into the store as it is."""
     store, events = MemoryStore(TickingClock(), CountingRng()), RememberedEvents()
-    ports = Ports(
-        store=store,
-        workloads=ScriptedWorkloads(),
-        host=StaticHost(),
-        suggestions=InProcessSuggestions(),
-        observations=MemoryObservationLog(),
-        clock=TickingClock(),
-        rng=CountingRng(),
-        events=events,
-        stopping=CeilingRules(),
-    )
+    ports = ports_over(store, events)
     world = World(is_cluster=True)
     manager = Manager(ports, admission=lambda found: admitted(store, found, world=world))
     running = asyncio.ensure_future(manager.run())

@@ -8,14 +8,11 @@ import asyncio
 import given
 import virtual_loop
 from deterministic import CountingRng, TickingClock
-from in_process_suggestions import InProcessSuggestions, StaticHost
-from memory_observations import MemoryObservationLog
-from scripted_workloads import ScriptedWorkloads
-from stopping_rules import CeilingRules
+from small_world import ports_over
 
 from tunesmith_controller.events import RememberedEvents, SpokenEvents
 from tunesmith_controller.manager.manager import Manager
-from tunesmith_controller.ports import Json, Ports, Unavailable
+from tunesmith_controller.ports import Json, Unavailable
 from tunesmith_controller.stores.memory import MemoryStore
 
 
@@ -37,17 +34,7 @@ async def told_after(seconds: float) -> list[str]:
     del body["metadata"]["resourceVersion"]
     await store.create(body)
     store.full = True
-    ports = Ports(
-        store=store,
-        workloads=ScriptedWorkloads(),
-        host=StaticHost(),
-        suggestions=InProcessSuggestions(),
-        observations=MemoryObservationLog(),
-        clock=TickingClock(),
-        rng=CountingRng(),
-        events=events,
-        stopping=CeilingRules(),
-    )
+    ports = ports_over(store, events)
     manager = asyncio.ensure_future(Manager(ports).run())
     await asyncio.sleep(seconds)
     manager.cancel()

@@ -8,15 +8,11 @@ import asyncio
 import given
 import virtual_loop
 from deterministic import CountingRng, TickingClock
-from in_process_suggestions import InProcessSuggestions, StaticHost
-from memory_observations import MemoryObservationLog
 from prometheus_client import CollectorRegistry
-from scripted_workloads import ScriptedWorkloads
-from stopping_rules import CeilingRules
+from small_world import ports_over
 
 from tunesmith_controller.events import RememberedEvents
 from tunesmith_controller.manager.manager import Manager
-from tunesmith_controller.ports import Ports
 from tunesmith_controller.stores.memory import MemoryStore
 from tunesmith_controller.telemetry.series import Series
 
@@ -24,17 +20,7 @@ from tunesmith_controller.telemetry.series import Series
 async def scraped() -> CollectorRegistry:
     """After an experiment was made and its first trials began."""
     store, registry = MemoryStore(TickingClock(), CountingRng()), CollectorRegistry()
-    ports = Ports(
-        store=store,
-        workloads=ScriptedWorkloads(),
-        host=StaticHost(),
-        suggestions=InProcessSuggestions(),
-        observations=MemoryObservationLog(),
-        clock=TickingClock(),
-        rng=CountingRng(),
-        events=RememberedEvents(),
-        stopping=CeilingRules(),
-    )
+    ports = ports_over(store, RememberedEvents())
     manager = Manager(ports, watcher=Series(registry))
     assert not manager.is_synced
     running = asyncio.ensure_future(manager.run())

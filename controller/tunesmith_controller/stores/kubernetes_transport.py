@@ -21,7 +21,7 @@ import yaml
 from kubernetes.client import ApiClient, Configuration
 
 from tunesmith_controller.ports import Unavailable
-from tunesmith_controller.stores.rest_transport import ApiReply, ApiRequest, ApiStream
+from tunesmith_controller.stores.rest_transport import ApiReply, ApiRequest, ApiStream, Lines
 
 T = TypeVar("T")
 
@@ -150,8 +150,7 @@ class _Stream:
         self._silence_s = silence_s
         self._thread = ThreadPoolExecutor(1, "kubernetes-watch")
         self._response: Any = None
-        self._begun: list[bytes] = []
-        self._lines: list[bytes] = []
+        self._lines = Lines()
         self._closed = False
 
     async def open(self) -> None:
@@ -163,8 +162,8 @@ class _Stream:
             chunk = await self._wait(self._chunk)
             if not chunk:
                 return None  # a line without its end was cut off
-            self._take(chunk)
-        return self._lines.pop()
+            self._lines.take(chunk)
+        return self._lines.next()
 
     async def aclose(self) -> None:
         if self._closed:
@@ -205,15 +204,6 @@ class _Stream:
                 self._response.shutdown()
         except (ValueError, OSError, RuntimeError, NotImplementedError):
             return  # it is closed already
-
-    def _take(self, chunk: bytes) -> None:
-        first, *rest = chunk.split(b"\n")
-        self._begun.append(first)
-        if not rest:
-            return
-        lines = [b"".join(self._begun), *rest[:-1]]
-        self._begun = [rest[-1]]
-        self._lines = lines[::-1]
 
 
 # ---- configuration ------------------------------------------------------------------------------

@@ -129,17 +129,39 @@ class HttpTransport:
         return Unavailable(f"{self._url} does not answer: {str(error) or type(error).__name__}")
 
 
-class _HttpStream:
-    """Splits at line feeds only: JSON texts may hold other characters that Unicode calls ends of
-    lines."""
+class Lines:
+    """Whole lines out of chunks. Splits at line feeds only: JSON texts may hold other characters
+    that Unicode calls ends of lines. What comes after the last line feed is no line yet."""
 
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []
+        self._whole: list[bytes] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._whole)
+
+    def next(self) -> bytes:
+        """The oldest line, without its end. Pre: there is one."""
+        return self._whole.pop()
+
+    def take(self, chunk: bytes) -> None:
+        """The next chunk. Pre: all lines before it were taken."""
+        first, *rest = chunk.split(b"\n")
+        self._begun.append(first)
+        if not rest:
+            return
+        lines = [b"".join(self._begun), *rest[:-1]]
+        self._begun = [rest[-1]]
+        self._whole = lines[::-1]
+
+
+class _HttpStream:
     def __init__(self, transport: HttpTransport, response: httpx.Response, reply: ApiReply) -> None:
         self.reply = reply
         self._transport = transport
         self._response = response
         self._chunks: AsyncIterator[bytes] = response.aiter_bytes()
-        self._begun: list[bytes] = []
-        self._lines: list[bytes] = []
+        self._lines = Lines()
 
     async def next_line(self) -> bytes | None:
         while not self._lines:
@@ -149,20 +171,11 @@ class _HttpStream:
                 return None  # a line without its end was cut off
             except (httpx.HTTPError, httpx.StreamError) as error:
                 raise self._transport._unavailable(error) from error
-            self._take(chunk)
-        return self._lines.pop()
+            self._lines.take(chunk)
+        return self._lines.next()
 
     async def aclose(self) -> None:
         await self._response.aclose()
-
-    def _take(self, chunk: bytes) -> None:
-        first, *rest = chunk.split(b"\n")
-        self._begun.append(first)
-        if not rest:
-            return
-        lines = [b"".join(self._begun), *rest[:-1]]
-        self._begun = [rest[-1]]
-        self._lines = lines[::-1]
 
 
 def _reply(response: httpx.Response, body: bytes) -> ApiReply:
