@@ -65,6 +65,14 @@ def test_a_seen_job_makes_it_running_and_is_recorded_by_uid() -> None:
     assert plan.status.run.job_uid == "job-1"
 
 
+def test_a_reason_to_wait_goes_when_the_same_job_runs_on() -> None:
+    hindered = given.trial(state="Running", job_uid="job-1", waiting="the image cannot be pulled")
+    plan = decided(hindered, job=JobPresent("job-1", given.job()))
+    assert state_of(plan)[0] == "Running"
+    assert plan.status is not None and plan.status.run is not None
+    assert plan.status.run.waiting == ""
+
+
 def test_waiting_says_why_once() -> None:
     plan = decided(given.trial(), job=JobWaiting("waiting for 1 CPU"))
     assert plan.status is not None and plan.status.run is not None

@@ -289,7 +289,8 @@ def _reason(base: str, judged: Judged) -> str:
 
 def _running(snapshot: Snapshot, job_uid: str, now: datetime, limits: Limits) -> Plan:
     trial, run = snapshot.trial, run_of(snapshot.trial)
-    if trial_state(trial.status.conditions) is not TrialState.RUNNING or run.job_uid != job_uid:
+    is_known = run.job_uid == job_uid and not run.waiting
+    if not is_known or trial_state(trial.status.conditions) is not TrialState.RUNNING:
         conditions = advance_trial(
             trial.status.conditions, TrialState.RUNNING, "TrialRunning", "Trial is running", now
         )
