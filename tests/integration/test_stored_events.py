@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 
 from deterministic import CountingRng, TickingClock
 
-import tunesmith_controller.apiserver.stored_events as module
-from tunesmith_controller.apiserver.stored_events import StoredEvents
+from tunesmith_controller.apiserver.stored_events import KEPT, StoredEvents
 from tunesmith_controller.events import RememberedEvents
 from tunesmith_controller.ports import Json, ObjectStore, Unavailable
 from tunesmith_controller.stores.memory import MemoryStore
@@ -30,9 +29,11 @@ class FullStore(MemoryStore):
 
 
 @asynccontextmanager
-async def running(store: ObjectStore) -> AsyncIterator[tuple[StoredEvents, RememberedEvents]]:
+async def running(
+    store: ObjectStore, kept: int | None = KEPT
+) -> AsyncIterator[tuple[StoredEvents, RememberedEvents]]:
     first = RememberedEvents()
-    events = StoredEvents(store, TickingClock(), first)
+    events = StoredEvents(store, TickingClock(), first, kept=kept)
     task = asyncio.ensure_future(events.run())
     try:
         yield events, first
@@ -91,18 +92,27 @@ def test_the_same_sentence_is_counted_not_repeated() -> None:
 def test_the_oldest_go_also_those_of_an_earlier_run() -> None:
     async def scenario() -> None:
         store, kept = a_store(), 5
-        original, module.KEPT = module.KEPT, kept
-        try:
-            for turn in range(2):
-                async with running(store) as (events, _):
-                    for number in range(4):
-                        events.record(TRIAL, "Normal", "Said", f"{turn}.{number}")
-                    await told(store, f"{turn}.3")
-        finally:
-            module.KEPT = original
+        for turn in range(2):
+            async with running(store, kept=kept) as (events, _):
+                for number in range(4):
+                    events.record(TRIAL, "Normal", "Said", f"{turn}.{number}")
+                await told(store, f"{turn}.3")
         messages = {item["message"] for item in (await store.list("Event")).items}
         assert len(messages) == kept
         assert {"1.0", "1.1", "1.2", "1.3"} <= messages
+
+    asyncio.run(scenario())
+
+
+def test_where_somebody_else_forgets_events_none_is_deleted() -> None:
+    async def scenario() -> None:
+        store = a_store()
+        async with running(store, kept=None) as (events, _):
+            for number in range(KEPT + 5):
+                events.record(TRIAL, "Normal", "Said", str(number))
+                await asyncio.sleep(0)  # its queue is bounded, and this is quick
+            await told(store, str(KEPT + 4))
+        assert len((await store.list("Event")).items) == KEPT + 5
 
     asyncio.run(scenario())
 
