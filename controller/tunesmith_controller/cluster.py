@@ -11,10 +11,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import grpc
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from tunesmith_controller.admission.local import World
@@ -29,35 +31,59 @@ from tunesmith_controller.katib_config import ConfigSource
 from tunesmith_controller.local_control import settle_memory
 from tunesmith_controller.manager.election import ElectionSettings, LeaseElection
 from tunesmith_controller.manager.manager import Manager, ManagerSettings
-from tunesmith_controller.ports import Json, Key, Ports
+from tunesmith_controller.ports import Json, Key, Ports, Unavailable
 from tunesmith_controller.stores.rest import RestStore
 from tunesmith_controller.stores.rest_transport import ApiTransport
 from tunesmith_controller.telemetry.probes import Probes, probes_app, serve_probes
 from tunesmith_controller.telemetry.series import Series
+from tunesmith_controller.webhook.authority import (
+    CertificateKeeper,
+    CertificateSettings,
+    FileCertificates,
+)
+from tunesmith_controller.webhook.handlers import ExperimentReviews, PodReviews
+from tunesmith_controller.webhook.server import serve_webhooks, webhook_app
 from tunesmith_controller.workloads.cluster import ClusterWorkloadSettings, KubernetesWorkloads
 from tunesmith_earlystopping.core import LocalRules
 from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
-from tunesmith_proto.credentials import Identity
+from tunesmith_proto.credentials import Identity, channel_credentials
 
 _log = logging.getLogger(__name__)
 
 LEASE = "tunesmith-controller"
+_LOOK_S = 5.0
+Keeper = CertificateKeeper | FileCertificates
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCertificates:
+    """We are our own authority. names: what the certificates are for besides the usual names of
+    the services in a cluster, by service."""
+
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
     """namespace: where this controller is installed. only: the one namespace that it looks after,
-    None for all. suggestions, observations: addresses of the services; `trust` is how they are
-    trusted, None for plain text. injection: how pods are collected; `inject_templates` where no
-    webhook does it. probe_ports: metrics and health. replica: its name in the election."""
+    None for all. suggestions, observations: addresses of the services.
+
+    certificates: who makes those of the installation: we, or somebody else who puts this
+    controller's into a folder; None for none. ca_file: whom to trust where we keep no
+    certificates, None for services in plain text. token_file: by what the services know this
+    controller. injection: how pods are collected, by the webhooks or, where there is
+    no `webhook_port`, while a job is made. probe_ports: metrics and health. replica: its name in
+    the election."""
 
     namespace: str = "kubeflow"
     only: str | None = None
     suggestions: str = "tunesmith-suggestion.kubeflow:6789"
     observations: str = "tunesmith-observation.kubeflow:6790"
-    trust: Identity | None = None
+    certificates: Path | OwnCertificates | None = None
+    ca_file: Path | None = None
+    token_file: Path | None = None
     injection: InjectionSettings | None = None
-    inject_templates: bool = False
+    webhook_port: int | None = None
     probe_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come from elsewhere
     probe_ports: tuple[int, ...] = (8080, 18080)
     replica: str = field(default_factory=socket.gethostname)
@@ -80,16 +106,58 @@ async def control_cluster(
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    state = _State()
-    probes = Probes(alive={"manager": lambda: state.ended})
+    state, keeper = _State(), _keeper(settings, transport)
+    probes = Probes(
+        alive={"manager": lambda: state.ended},
+        ready={} if keeper is None else {"certificates": lambda: _uncertified(keeper)},
+    )
     app = probes_app(probes, registry)
+    parts = [
+        serve_probes(app, settings.probe_host, settings.probe_ports),
+        _lead(settings, transport, keeper, Series(registry), on_lead),
+    ]
+    if keeper is not None:
+        parts.append(keeper.run())
+        if settings.webhook_port is not None:
+            parts.append(_admit(settings, transport, keeper))
     try:
-        await first_ended(
-            serve_probes(app, settings.probe_host, settings.probe_ports),
-            _lead(settings, transport, Series(registry), on_lead),
-        )
+        await first_ended(*parts)
     finally:
         state.ended = "it has ended"
+
+
+def _keeper(settings: ClusterSettings, transport: ApiTransport) -> Keeper | None:
+    if settings.certificates is None:
+        return None
+    own = settings.certificates if isinstance(settings.certificates, OwnCertificates) else None
+    kept = CertificateSettings(
+        settings.namespace,
+        services=own.names if own else {},
+        namespaces=None if settings.only is None else (settings.only,),
+        webhooks=settings.webhook_port is not None,
+    )
+    if isinstance(settings.certificates, Path):
+        return FileCertificates(transport, settings.certificates, kept)
+    return CertificateKeeper(transport, SystemClock(), kept)
+
+
+def _uncertified(keeper: Keeper) -> str:
+    return "" if keeper.kept.is_set() else "the certificates are not there yet"
+
+
+async def _admit(settings: ClusterSettings, transport: ApiTransport, keeper: Keeper) -> None:
+    """Every replica does, whoever leads. Raises Unavailable when the port cannot be had."""
+    store = RestStore(transport)
+    config = ConfigSource(store, settings.namespace)
+    experiments = ExperimentReviews(store, lambda: world_of(config))
+    await experiments.warm()
+    await keeper.kept.wait()
+    await serve_webhooks(
+        webhook_app(experiments, PodReviews(settings.injection)),
+        keeper.live.context,
+        host=settings.probe_host,
+        port=settings.webhook_port or 0,
+    )
 
 
 async def first_ended(*parts: Coroutine[None, None, None]) -> None:
@@ -114,6 +182,7 @@ class _State:
 async def _lead(
     settings: ClusterSettings,
     transport: ApiTransport,
+    keeper: Keeper | None,
     series: Series,
     on_lead: Callable[[], None],
 ) -> None:
@@ -124,15 +193,39 @@ async def _lead(
     _log.info("%s leads", settings.replica)
     try:
         on_lead()
-        async with _opened(settings, transport) as (ports, events, config):
-
-            async def admission(experiment: Json) -> Json:
-                return await admitted(ports.store, experiment, world=await world_of(config))
-
-            manager = Manager(ports, settings.manager, watcher=series, admission=admission)
-            await first_ended(_lost(election), manager.run(), events.run())
+        while True:
+            await _control(settings, transport, keeper, series, election)
+            _log.info("the authorities have changed: connecting anew")
     finally:
         await election.release()
+
+
+async def _control(
+    settings: ClusterSettings,
+    transport: ApiTransport,
+    keeper: Keeper | None,
+    series: Series,
+    election: LeaseElection,
+) -> None:
+    """Until there are other authorities to trust. Raises LeadershipLost."""
+    if keeper is not None:
+        await keeper.kept.wait()
+    bundle = b"" if keeper is None else keeper.copies.bundle
+    async with _opened(settings, transport, keeper) as (ports, events, config):
+
+        async def admission(experiment: Json) -> Json:
+            return await admitted(ports.store, experiment, world=await world_of(config))
+
+        manager = Manager(ports, settings.manager, watcher=series, admission=admission)
+        await first_ended(
+            _lost(election), manager.run(), events.run(), _other_bundle(keeper, bundle)
+        )
+
+
+async def _other_bundle(keeper: Keeper | None, known: bytes) -> None:
+    """Channels keep those authorities that they were opened with."""
+    while keeper is None or keeper.copies.bundle == known:
+        await asyncio.sleep(_LOOK_S)
 
 
 async def world_of(config: ConfigSource) -> World:
@@ -151,10 +244,10 @@ async def _lost(election: LeaseElection) -> None:
 
 @asynccontextmanager
 async def _opened(
-    settings: ClusterSettings, transport: ApiTransport
+    settings: ClusterSettings, transport: ApiTransport, keeper: Keeper | None
 ) -> AsyncIterator[tuple[Ports, StoredEvents, ConfigSource]]:
     """The adapters of a cluster; closed in the end."""
-    trust, clock = settings.trust, SystemClock()
+    clock, trusted = SystemClock(), _credentials(settings, keeper)
     store = RestStore(transport, only=settings.only)
     events = StoredEvents(store, clock, LoggedEvents(), kept=None)
     config = ConfigSource(store, settings.namespace)
@@ -167,17 +260,14 @@ async def _opened(
         ClusterWorkloadSettings(
             namespaces=namespaces,
             injection=settings.injection,
-            inject_templates=settings.inject_templates,
+            inject_templates=settings.webhook_port is None,
         ),
+        prepare=None if keeper is None else keeper.copies.ensure,
     )
     client = GrpcSuggestionClient(
-        credentials=lambda target: (
-            trust.channel_credentials() if trust and target == settings.suggestions else None
-        )
+        credentials=lambda target: trusted if target == settings.suggestions else None
     )
-    channel = open_channel(
-        settings.observations, None if trust is None else trust.channel_credentials()
-    )
+    channel = open_channel(settings.observations, trusted)
     async with contextlib.AsyncExitStack() as opened:
         opened.push_async_callback(workloads.aclose)
         opened.push_async_callback(host.aclose)
@@ -195,3 +285,17 @@ async def _opened(
             stopping=LocalRules(),
         )
         yield ports, events, config
+
+
+def _credentials(
+    settings: ClusterSettings, keeper: Keeper | None
+) -> grpc.ChannelCredentials | None:
+    """For our services; None where they speak plain text. Raises Unavailable."""
+    if keeper is not None:
+        return channel_credentials(keeper.copies.bundle, settings.token_file)
+    if settings.ca_file is None:
+        return None
+    try:
+        return Identity(settings.ca_file, settings.token_file).channel_credentials()
+    except OSError as error:
+        raise Unavailable(f"cannot read {settings.ca_file}: {error.strerror}") from error

@@ -16,6 +16,9 @@ from starlette.types import ASGIApp
 from tunesmith_controller.ports import Unavailable
 
 _MOST_HEADERS = 64 * 1024
+_KEPT_S = 120
+"""Longer than API servers keep an idle connection to a webhook (90 s), so that they close it: what
+is closed under a request is a request refused."""
 
 
 def listen(host: str, port: int, what: str) -> socket.socket:
@@ -57,6 +60,7 @@ async def serve_http(
         lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=_KEPT_S,
         h11_max_incomplete_event_size=_MOST_HEADERS,
     )
     config.load()

@@ -25,11 +25,16 @@ class Identity:
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """For a channel made now: the CA is read now, the token before each call. Raises
         OSError."""
-        tls = grpc.ssl_channel_credentials(self.ca_file.read_bytes())
-        if self.token_file is None:
-            return tls
-        token = grpc.metadata_call_credentials(_TokenOfNow(self.token_file), name="token")
-        return grpc.composite_channel_credentials(tls, token)
+        return channel_credentials(self.ca_file.read_bytes(), self.token_file)
+
+
+def channel_credentials(authorities: bytes, token_file: Path | None) -> grpc.ChannelCredentials:
+    """For a channel that trusts these authorities (PEM) and reads the token before each call."""
+    tls = grpc.ssl_channel_credentials(authorities)
+    if token_file is None:
+        return tls
+    token = grpc.metadata_call_credentials(_TokenOfNow(token_file), name="token")
+    return grpc.composite_channel_credentials(tls, token)
 
 
 class _TokenOfNow(grpc.AuthMetadataPlugin):  # type: ignore[misc]

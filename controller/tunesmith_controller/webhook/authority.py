@@ -88,7 +88,8 @@ class CertificateSettings:
 
 
 class CertificateKeeper:
-    """`live` serves the own certificate, `copies` are the trusted authorities in namespaces."""
+    """`live` serves the own certificate, `copies` are the trusted authorities in namespaces; `kept`
+    is set once both were in order."""
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class CertificateKeeper:
         self._policy = policy or Policy()
         self._clock = clock
         self._store = RestStore(transport, resources=_RESOURCES)
+        self.kept = asyncio.Event()
         self.live = LiveCertificate()
         self.copies = AuthorityCopies(
             self._store, self._settings.namespace, self._settings.namespaces
@@ -130,6 +132,7 @@ class CertificateKeeper:
             pair = await self._serving(service, names, by, trusted)
             if service == self._settings.own and self.live.load(pair):
                 _log.info("the certificate of %s is good until %s", service, self.live.not_after)
+        self.kept.set()
 
     # ---- authorities ----------------------------------------------------------------------------
 
@@ -239,6 +242,7 @@ class FileCertificates:
     ) -> None:
         self._settings = settings or CertificateSettings()
         self._folder = folder
+        self.kept = asyncio.Event()
         self.live = LiveCertificate()
         self.copies = AuthorityCopies(
             RestStore(transport, resources=_RESOURCES),
@@ -264,6 +268,7 @@ class FileCertificates:
             raise Unavailable(f"no certificate in {self._folder}: {error}") from error
         self.live.load(pair)
         await self.copies.publish(trusted)
+        self.kept.set()
 
     def _read(self, name: str) -> bytes:
         return (self._folder / name).read_bytes()

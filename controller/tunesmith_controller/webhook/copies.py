@@ -38,6 +38,11 @@ class AuthorityCopies:
         self._text = ""
         self._there: set[str] = set()
 
+    @property
+    def bundle(self) -> bytes:
+        """The authorities to trust, as PEM; empty before anything was published."""
+        return self._text.encode()
+
     async def publish(self, text: str) -> None:
         """Writes the text to every copy that there is, and to the installation's own. Raises
         PortErrors; what was told then is told again."""

@@ -14,11 +14,15 @@ from pathlib import Path
 
 from tunesmith.cli.signals import handle_signals
 from tunesmith_controller.admission.pods import InjectionSettings
-from tunesmith_controller.cluster import ClusterSettings, LeadershipLost, control_cluster
+from tunesmith_controller.cluster import (
+    ClusterSettings,
+    LeadershipLost,
+    OwnCertificates,
+    control_cluster,
+)
 from tunesmith_controller.ports import PortError
 from tunesmith_controller.stores.kubernetes_transport import KubernetesTransport, NoCluster
 from tunesmith_controller.telemetry.logs import log_structured
-from tunesmith_proto.credentials import Identity
 
 EXIT_UNUSABLE = 3
 """As everywhere in this command line: what it needs is not there."""
@@ -41,6 +45,8 @@ class ClusterOptions:
     image: str
     replica: str
     ports: tuple[int, int]
+    certificates: str
+    webhook_port: int | None
 
 
 def control(options: ClusterOptions) -> int:
@@ -82,23 +88,29 @@ def settings_of(options: ClusterOptions) -> ClusterSettings:
     """Raises OSError for a file that cannot be read."""
     defaults = ClusterSettings()
     where = options.namespace
-    trust = None
     if options.ca_file is not None:
         options.ca_file.read_bytes()
-        trust = Identity(options.ca_file, options.token_file)
     observations = options.observations or f"tunesmith-observation.{where}:6790"
     return ClusterSettings(
         namespace=where,
         only=options.only,
         suggestions=options.suggestions or f"tunesmith-suggestion.{where}:6789",
         observations=observations,
-        trust=trust,
+        certificates=_certificates(options.certificates),
+        ca_file=options.ca_file,
+        token_file=options.token_file,
         injection=InjectionSettings(options.image, observations) if options.image else None,
-        inject_templates=bool(options.image),
+        webhook_port=options.webhook_port,
         probe_host=defaults.probe_host,
         probe_ports=options.ports,
         replica=options.replica or socket.gethostname(),
     )
+
+
+def _certificates(said: str) -> Path | OwnCertificates | None:
+    if said == "own":
+        return OwnCertificates()
+    return Path(said) if said else None
 
 
 def _unusable(sentence: str) -> int:

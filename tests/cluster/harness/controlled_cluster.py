@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ class Services:
     def __init__(self, folder: Path) -> None:
         self.suggestions = f"unix:{folder}/s.sock"
         self.observations = f"unix:{folder}/o.sock"
+        self.database = f"sqlite:///{folder}/rows.db"
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
-        database = f"sqlite:///{self._folder}/rows.db"
         for words in (
             ("tunesmith_suggestion", "--listen", self.suggestions),
-            ("tunesmith_observation", "--listen", self.observations, "--db", database),
+            ("tunesmith_observation", "--listen", self.observations, "--db", self.database),
         ):
             self._processes.append(subprocess.Popen([sys.executable, "-m", *words]))
         deadline = time.monotonic() + 30
@@ -59,8 +60,8 @@ class Services:
             process.wait(timeout=10)
 
 
-def settings(services: Services, replica: str = "a") -> ClusterSettings:
-    return ClusterSettings(
+def settings(services: Services, replica: str = "a", **changes: Any) -> ClusterSettings:
+    usual = ClusterSettings(
         suggestions=services.suggestions,
         observations=services.observations,
         probe_host="127.0.0.1",
@@ -68,6 +69,7 @@ def settings(services: Services, replica: str = "a") -> ClusterSettings:
         replica=replica,
         election=SOON,
     )
+    return replace(usual, **changes)
 
 
 def experiment(name: str, namespace: str, **spec: Any) -> Json:
@@ -162,9 +164,9 @@ def state(obj: Json) -> str:
 
 @asynccontextmanager
 async def controlled(
-    server: Cluster, services: Services, *replicas: str
+    server: Cluster, services: Services, *replicas: str, **changes: Any
 ) -> AsyncIterator[tuple[Hand, dict[str, asyncio.Task[None]]]]:
-    """With jobs that end by themselves, and a controller for each name."""
+    """With jobs that end by themselves, and a controller for each name, with changed settings."""
     channel = open_channel(services.observations)
     transport = KubernetesTransport.from_config(str(server.kubeconfig))
     jobs = CompletedJobs(transport, GrpcObservationLog(channel), loss)
@@ -172,7 +174,7 @@ async def controlled(
     hand = Hand(server, services, jobs)
     own = [KubernetesTransport.from_config(str(server.kubeconfig)) for _ in replicas]
     controllers = {
-        name: asyncio.create_task(control_cluster(settings(services, name), each))
+        name: asyncio.create_task(control_cluster(settings(services, name, **changes), each))
         for name, each in zip(replicas, own, strict=True)
     }
     try:

@@ -68,6 +68,18 @@ def controller(
     replica: Annotated[str, typer.Option(help="Name in the election (default: hostname).")] = "",
     metrics_port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
     health_port: Annotated[int, typer.Option(min=0, max=65535)] = 18080,
+    certificates: Annotated[
+        str,
+        typer.Option(
+            help="`own`: be the installation's authority; a folder: use its tls.crt, tls.key and "
+            "ca.crt (default: plain text, or --ca-file).",
+            metavar="own|DIR",
+        ),
+    ] = "",
+    webhooks: Annotated[
+        bool, typer.Option("--webhooks", help="Serve admission (needs --certificates).")
+    ] = False,
+    webhook_port: Annotated[int, typer.Option(min=0, max=65535)] = 8443,
 ) -> None:
     """Run the controller of this machine alone, without an API; or one of a cluster's.
 
@@ -75,6 +87,8 @@ def controller(
 
     Example:  tunesmith controller --cluster --namespace kubeflow --image REGISTRY/tunesmith:1.0
     """
+    if webhooks and not certificates:
+        raise typer.BadParameter("webhooks are served over TLS: give --certificates own")
     if not cluster:
         from tunesmith.cli.services import serve_machine  # noqa: PLC0415
 
@@ -97,6 +111,8 @@ def controller(
         image=image,
         replica=replica,
         ports=(metrics_port, health_port),
+        certificates=certificates,
+        webhook_port=webhook_port if webhooks else None,
     )
     raise typer.Exit(control(options))
 
