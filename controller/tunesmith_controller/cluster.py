@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,6 +46,7 @@ from tunesmith_controller.webhook.authority import (
 from tunesmith_controller.webhook.handlers import ExperimentReviews, PodReviews
 from tunesmith_controller.webhook.server import serve_webhooks, webhook_app
 from tunesmith_controller.workloads.cluster import ClusterWorkloadSettings, KubernetesWorkloads
+from tunesmith_controller.workloads.cluster_rows import PodRows
 from tunesmith_earlystopping.core import LocalRules
 from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
 from tunesmith_proto.credentials import Identity, channel_credentials
@@ -255,6 +258,12 @@ async def _opened(
     host = ClusterAlgorithmHost(
         transport, config, ClusterHostSettings(settings.suggestions, namespaces)
     )
+    client = GrpcSuggestionClient(
+        credentials=lambda target: trusted if target == settings.suggestions else None
+    )
+    channel = open_channel(settings.observations, trusted)
+    observations = GrpcObservationLog(channel)
+    copies = Path(tempfile.mkdtemp(prefix="tunesmith-logs-"))
     workloads = KubernetesWorkloads(
         transport,
         ClusterWorkloadSettings(
@@ -263,12 +272,10 @@ async def _opened(
             inject_templates=settings.webhook_port is None,
         ),
         prepare=None if keeper is None else keeper.copies.ensure,
+        rows=PodRows(transport, observations, copies),
     )
-    client = GrpcSuggestionClient(
-        credentials=lambda target: trusted if target == settings.suggestions else None
-    )
-    channel = open_channel(settings.observations, trusted)
     async with contextlib.AsyncExitStack() as opened:
+        opened.callback(shutil.rmtree, copies, ignore_errors=True)
         opened.push_async_callback(workloads.aclose)
         opened.push_async_callback(host.aclose)
         opened.push_async_callback(client.close)
@@ -278,7 +285,7 @@ async def _opened(
             workloads=workloads,
             host=host,
             suggestions=client,
-            observations=GrpcObservationLog(channel),
+            observations=observations,
             clock=clock,
             rng=SystemRng(),
             events=events,

@@ -229,10 +229,15 @@ class JobWaiting:
 
 @dataclass(frozen=True, slots=True)
 class JobPresent:
-    """The job as an object: success and failure conditions are evaluated on `manifest`."""
+    """The job as an object: success and failure conditions are evaluated on `manifest`.
+
+    `foreseen` is the job as it will be in a moment, told ahead where all that runs in it has ended
+    well and nothing can keep it from succeeding; None otherwise. It runs as long as `manifest`
+    says so."""
 
     uid: str
     manifest: Json
+    foreseen: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class SidecarOptions:
 
     @property
     def leaves_output(self) -> bool:
-        """Whether what is printed is somebody else's to report, as the source `stdout`."""
+        """Whether what is printed is somebody else's to report, as a part of `stdout`."""
         return self.plan.get("collector", "StdOut") == "StdOut" and self.mode == POD_LOG
 
     def attempt(self, part: str) -> CollectedAttempt:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tunesmith_api.errors import PortError
+from tunesmith_api.metrics import PART
 from tunesmith_api.observations import Acknowledged, Report, SourceState
 from tunesmith_metrics_collector import unsent
 from tunesmith_metrics_collector.collector import Source
@@ -65,8 +66,9 @@ class PodSink:
     """The observation service as seen from a pod: a channel that is made anew when the CA changes,
     and the memory of what was acknowledged."""
 
-    def __init__(self, options: SidecarOptions) -> None:
+    def __init__(self, options: SidecarOptions, part: str) -> None:
         self._options = options
+        self._read_elsewhere = f"{STDOUT_SOURCE}{PART}{part}"
         self._authority: bytes | None = b""
         self._channel: Any = None
         self._log: GrpcObservationLog | None = None
@@ -87,8 +89,8 @@ class PodSink:
     async def sources(self, trial_uid: str, attempt: int) -> Mapping[str, SourceState]:
         """Also makes the source known that somebody else will report, before any of ours ends."""
         found = await (await self._current()).sources(trial_uid, attempt)
-        if self._options.leaves_output and STDOUT_SOURCE not in found:
-            await self.append(self._options.report(STDOUT_SOURCE))
+        if self._options.leaves_output and self._read_elsewhere not in found:
+            await self.append(self._options.report(self._read_elsewhere))
         self.stored.update(found)
         return found
 
@@ -135,7 +137,7 @@ class Sidecar:
         self._options = options
         self._attempt = options.attempt(part)
         self._sources = sources_of(self._attempt)
-        self._sink = PodSink(options)
+        self._sink = PodSink(options, part)
         self._fleet = CollectorFleet(self._sink)
         self._repeater = Repeater(options.output, sys.stdout.fileno())
 
@@ -228,7 +230,7 @@ class Sidecar:
                 sys.stdout.writelines(unsent.lines(report))
         sys.stdout.write(unsent.last_line(rows))
         sys.stdout.flush()
-        told = {"unsentRows": rows, "service": self._options.observation}
+        told = {unsent.UNSENT_ROWS: rows, "service": self._options.observation}
         log.warning(
             "the observation service %s has not answered in time: %d rows are left in this log",
             self._options.observation,

@@ -21,6 +21,9 @@ from tunesmith_metrics_collector.collector import AttemptName, Sink
 from tunesmith_metrics_collector.sink import split
 
 PREFIX: Final = "[tunesmith] unsent "
+UNSENT_ROWS: Final = "unsentRows"
+"""The key, in a collector's termination message, of how many rows it left in its log."""
+
 _END: Final = "end"
 _ROWS_A_LINE: Final = 100
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from tunesmith_controller.admission.collection import CollectionPlan, mark
+from tunesmith_controller.admission.pods import SIDECAR, InjectionSettings, inject
+from tunesmith_controller.workloads.cluster_object import foreseen
 from tunesmith_controller.workloads.cluster_pods import pod_facts
 from tunesmith_controller.workloads.cluster_refusals import refusal
 from tunesmith_controller.workloads.cluster_view import hindrance
@@ -97,3 +100,82 @@ def test_missing_rights_are_a_rule_to_add() -> None:
 def test_what_else_forbids_a_job_speaks_for_itself() -> None:
     said = 'jobs.batch "x" is forbidden: exceeded quota: q, requested: count/jobs.batch=1'
     assert refusal(said) == said
+
+
+def ended(code: int) -> dict[str, Any]:
+    return {"name": "c", "state": {"terminated": {"exitCode": code}}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "statuses", "wanted"),
+    [
+        (["c"], [ended(0)], True),
+        (["c"], [ended(1)], False),
+        (["c", "d"], [ended(0)], False),
+        (["c"], [], False),
+        ([], [], False),
+    ],
+)
+def test_a_pod_has_ended_well_when_all_its_containers_have(
+    containers: list[str], statuses: list[dict[str, Any]], wanted: bool
+) -> None:
+    winding_up = pod({"phase": "Running", "containerStatuses": statuses})
+    winding_up["spec"] = {"containers": [{"name": name} for name in containers]}
+    assert pod_facts(winding_up).ended_well is wanted
+    winding_up["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not pod_facts(winding_up).ended_well
+
+
+def collected(mode: str, message: str = "") -> dict[str, Any]:
+    plan = CollectionPlan("t", "default", "tu", 3, "main")
+    body = pod({"phase": "Running"})
+    image = "python3" if mode == "launcher" else None
+    container = {"name": "main", **({"command": [image]} if image else {})}
+    body["spec"] = {"containers": [container]}
+    body["metadata"] = mark(body["metadata"], plan)
+    body = inject(body, plan, InjectionSettings("image"))
+    if message:
+        state = {"terminated": {"exitCode": 0, "message": message}}
+        body["status"]["initContainerStatuses"] = [{"name": SIDECAR, "state": state}]
+    return body
+
+
+def test_a_pod_whose_program_nobody_knows_is_read_by_its_log() -> None:
+    facts = pod_facts(collected("podLog"))
+    assert (facts.is_read, facts.primary) == (True, "main")
+    assert not pod_facts(collected("launcher")).is_read
+
+
+def test_a_collector_that_could_not_deliver_says_so() -> None:
+    assert pod_facts(collected("launcher", '{"unsentRows": 3}')).has_unsent
+    assert not pod_facts(collected("launcher", "Killed")).has_unsent
+
+
+def test_a_strangers_plan_breaks_nothing() -> None:
+    body = collected("podLog")
+    body["metadata"]["annotations"]["tunesmith.dev/collection"] = "[1"
+    assert not pod_facts(body).is_read
+
+
+JOB = {"apiVersion": "batch/v1", "kind": "Job", "status": {"active": 1}}
+
+
+@pytest.mark.parametrize("spec", [{}, {"completions": 1, "parallelism": 1}])
+def test_a_job_of_one_pod_is_foreseen_to_complete(spec: dict[str, Any]) -> None:
+    found = foreseen({**JOB, "spec": spec})
+    assert found is not None
+    assert found["status"]["conditions"][-1]["type"] == "Complete"
+    assert found["status"]["succeeded"] == 1
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {**JOB, "spec": {"completions": 2}},
+        {**JOB, "spec": {"parallelism": 2}},
+        {**JOB, "spec": {"managedBy": "kueue.x-k8s.io/multikueue"}},
+        {**JOB, "kind": "PyTorchJob", "spec": {}},
+    ],
+)
+def test_other_jobs_are_not_foreseen(job: dict[str, Any]) -> None:
+    assert foreseen(job) is None

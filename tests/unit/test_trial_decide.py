@@ -133,6 +133,29 @@ def test_success_with_rows_observes_min_max_and_latest() -> None:
     assert (loss.min, loss.max, loss.latest) == ("0.2", "0.5", "0.3")
 
 
+FORESEEN = JobPresent("j", given.job(), foreseen=given.job("Complete"))
+
+
+def test_a_success_that_is_foreseen_counts_as_soon_as_the_rows_are_complete() -> None:
+    trial, rows = given.trial(state="Running", job_uid="j"), losses("0.5")
+    ended = decided(trial, job=FORESEEN, rows=rows, sources=COMPLETE)
+    assert state_of(ended)[0] == "Succeeded"
+    going = {"stdout": SourceState(ended=False)}
+    assert decided(trial, job=FORESEEN, rows=rows, sources=going, waited=600) == Plan(again=5)
+
+
+def test_a_job_that_is_about_to_succeed_is_neither_stopped_nor_released_before_it_has() -> None:
+    ended = given.trial(state="Succeeded", job_uid="j")
+    assert decided(ended, job=FORESEEN) == Plan(again=5)
+    assert decided(ended, job=JobPresent("j", given.job("Complete"))).step is Step.RELEASE
+
+
+def test_what_is_foreseen_never_fails_a_trial() -> None:
+    odd = given.trial(state="Running", job_uid="j")
+    odd = odd.with_(spec=odd.spec.with_(success_condition='status.conditions.#(type=="Mine")#'))
+    assert decided(odd, job=FORESEEN, rows=losses("0.5"), sources=COMPLETE) == Plan(again=5)
+
+
 def test_silence_is_metrics_unavailable_at_once_when_nothing_can_follow() -> None:
     notes = SourceNotes(metric_names=("los",), last_lines=("los=0.5",), filter="f")
     plan = decided(

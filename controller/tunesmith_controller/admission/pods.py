@@ -105,7 +105,7 @@ def inject(pod: Json, plan: CollectionPlan, settings: InjectionSettings) -> Json
 
 def is_injected(pod: Json) -> bool:
     """Whether our collector is in the pod already."""
-    return any(_is_ours(c) for c in (pod.get("spec") or {}).get("initContainers") or [])
+    return any(is_ours(c) for c in (pod.get("spec") or {}).get("initContainers") or [])
 
 
 def collection_mode(pod: Json, plan: CollectionPlan) -> CollectionMode:
@@ -135,7 +135,8 @@ def _mode(primary: Json, plan: CollectionPlan) -> CollectionMode:
     return CollectionMode.LAUNCHER if is_known else CollectionMode.POD_LOG
 
 
-def _is_ours(container: Json) -> bool:
+def is_ours(container: Json) -> bool:
+    """Whether a container is our collector."""
     names = {entry.get("name") for entry in container.get("env") or []}
     return container.get("name") == SIDECAR and PLAN_VARIABLE in names
 

@@ -141,6 +141,14 @@ def judge(manifest: Json, success: str, failure: str) -> Judged:
     return Judged(Verdict.UNMATCHED, "", over) if over else Judged(Verdict.UNDECIDED)
 
 
+def foreseen_success(trial: Trial, job: JobPresent) -> Judged | None:
+    """That the job will succeed, where that is known before it says so."""
+    if job.foreseen is None:
+        return None
+    judged = judge(job.foreseen, trial.spec.success_condition, trial.spec.failure_condition)
+    return judged if judged.verdict is Verdict.SUCCEEDED else None
+
+
 def _over(manifest: Json) -> str:
     """The job's conditions as text when its own kind says that it is over, else empty."""
     conditions = (manifest.get("status") or {}).get("conditions") or []
@@ -157,7 +165,7 @@ def decide(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
     if trial.metadata.deletion_timestamp is not None:
         return _deleted(snapshot)
     if state.is_terminal:
-        return _ended(snapshot)
+        return _ended(snapshot, limits)
     if state is TrialState.PENDING:
         return Plan(status=_created(trial, now))
     if run_of(trial).stopping is not None:
@@ -237,8 +245,10 @@ _PAUSING = "pausing: the running attempt is being stopped"
 
 def _has_ended(snapshot: Snapshot) -> bool:
     """Whether the attempt is over by itself, so that a pause has nothing to interrupt."""
-    job = snapshot.job
-    return isinstance(job, JobLost | JobPresent) and is_over(job, snapshot.trial)
+    job, trial = snapshot.job, snapshot.trial
+    if isinstance(job, JobPresent) and foreseen_success(trial, job):
+        return True
+    return isinstance(job, JobLost | JobPresent) and is_over(job, trial)
 
 
 def _paused(snapshot: Snapshot) -> Plan:
@@ -261,6 +271,8 @@ def _paused(snapshot: Snapshot) -> Plan:
 def _present(snapshot: Snapshot, job: JobPresent, now: datetime, limits: Limits) -> Plan:
     trial = snapshot.trial.with_(status=_with_run(snapshot.trial, _seen(snapshot.trial, job)))
     judged = judge(job.manifest, trial.spec.success_condition, trial.spec.failure_condition)
+    if judged.verdict is Verdict.UNDECIDED and rows_complete(snapshot):
+        judged = foreseen_success(trial, job) or judged
     match judged.verdict:
         case Verdict.UNDECIDED:
             return _running(snapshot, job.uid, now, limits)
@@ -469,12 +481,14 @@ def is_over(job: JobState | JobRefused | None, trial: Trial) -> bool:
     return judged.verdict is not Verdict.UNDECIDED
 
 
-def _ended(snapshot: Snapshot) -> Plan:
+def _ended(snapshot: Snapshot, limits: Limits) -> Plan:
     """After the end: whatever still runs is stopped, then the job is released, once."""
     trial, run = snapshot.trial, run_of(snapshot.trial)
     if run.released:
         return Plan()
     if not is_over(snapshot.job, trial):
+        if isinstance(snapshot.job, JobPresent) and foreseen_success(trial, snapshot.job):
+            return Plan(again=limits.poll_s)  # it is ending by itself
         return Plan(step=Step.STOP, again=1.0)
     return Plan(step=Step.RELEASE, status=_with_run(trial, run.with_(released=True)))
 

@@ -37,6 +37,7 @@ from tunesmith_controller.trial.decide import (
     Step,
     Verdict,
     decide,
+    foreseen_success,
     is_over,
     judge,
     metric_filters,
@@ -293,4 +294,4 @@ def _succeeded(trial: Trial, job: JobState | JobRefused | None) -> bool:
     if not isinstance(job, JobPresent):
         return False
     judged = judge(job.manifest, trial.spec.success_condition, trial.spec.failure_condition)
-    return judged.verdict is Verdict.SUCCEEDED
+    return judged.verdict is Verdict.SUCCEEDED or foreseen_success(trial, job) is not None

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tunesmith_controller.admission.collection import CollectionPlan
@@ -44,6 +44,7 @@ from tunesmith_controller.workloads.cluster_attempts import Attempts
 from tunesmith_controller.workloads.cluster_kinds import NotInstalled
 from tunesmith_controller.workloads.cluster_pods import PodFacts
 from tunesmith_controller.workloads.cluster_refusals import refusal
+from tunesmith_controller.workloads.cluster_rows import PodRows
 from tunesmith_controller.workloads.cluster_view import ClusterView, View, hindrance
 
 __all__ = ["ClusterWorkloadSettings", "KubernetesWorkloads"]
@@ -82,9 +83,12 @@ class KubernetesWorkloads:
         *,
         resolve: Resolve | None = None,
         prepare: Prepare | None = None,
+        rows: PodRows | None = None,
     ) -> None:
         self._settings = settings or ClusterWorkloadSettings()
-        self._resolve, self._prepare = resolve, prepare
+        self._resolve, self._prepare, self._rows = resolve, prepare, rows
+        if rows is not None:
+            rows.on_rows(self._announce)
         self._api = JobApi(transport)
         self._attempts = Attempts()
         self._deleting: dict[str, None] = {}
@@ -104,6 +108,8 @@ class KubernetesWorkloads:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._rows is not None:
+            await self._rows.aclose()
         await self._view.aclose()
 
     # ---- the port ----
@@ -211,6 +217,8 @@ class KubernetesWorkloads:
     def _of_job(self, run: TrialRun, job: Json, view: View) -> JobState:
         attempt = self._attempts.get(_id(run))
         pods = [pod for pod in view.pods_of(run) if pod.attempt in (0, run.attempt)]
+        if self._rows is not None:
+            self._rows.seen(run, pods)
         if jobs.is_finished(job):
             disrupted = [pod.disrupted for pod in pods if pod.over]
             if jobs.has_failed(job) and disrupted and all(disrupted):
@@ -221,7 +229,10 @@ class KubernetesWorkloads:
         if jobs.is_suspended(job):
             return JobWaiting("its job is suspended; a queue, or whoever suspended it, resumes it")
         reason = hindrance(pods, attempt.told)
-        return JobWaiting(reason) if reason else _present(job)
+        if reason:
+            return JobWaiting(reason)
+        ended_well = len(pods) == 1 and pods[0].ended_well
+        return replace(_present(job), foreseen=jobs.foreseen(job) if ended_well else None)
 
     def _without_job(self, run: TrialRun, pods: Sequence[PodFacts]) -> JobState:
         attempt = self._attempts.get(_id(run))

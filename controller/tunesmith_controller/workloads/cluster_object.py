@@ -31,6 +31,7 @@ from tunesmith_controller.workloads.cluster_templates import (
 ANNOTATION_PRIMARY: Final = "tunesmith.dev/primary-pod-labels"
 """On a pod that may be a primary one: as JSON, the labels that it must have to be one."""
 
+_JOB_CONTROLLER: Final = "kubernetes.io/job-controller"
 _OWNER_API: Final = "kubeflow.org/v1beta1"
 _ENDS: Final = frozenset({"Complete", "Completed", "Succeeded", "Failed"})
 _SUSPENDING: Final = (("spec", "suspend"), ("spec", "runPolicy", "suspend"))
@@ -110,6 +111,20 @@ def is_finished(job: Json) -> bool:
 def has_failed(job: Json) -> bool:
     conditions = (job.get("status") or {}).get("conditions") or []
     return any(c.get("type") == "Failed" and c.get("status") == "True" for c in conditions)
+
+
+def foreseen(job: Json) -> Json | None:
+    """The Job as its controller is about to write it once its only pod has ended well; None where
+    that takes more than this pod, or is somebody else's to say."""
+    spec = job.get("spec") or {}
+    is_usual = job.get("apiVersion") == "batch/v1" and job.get("kind") == "Job"
+    is_single = (spec.get("completions") or 1) == 1 and (spec.get("parallelism") or 1) == 1
+    if not is_usual or not is_single or spec.get("managedBy", _JOB_CONTROLLER) != _JOB_CONTROLLER:
+        return None
+    status = job.get("status") or {}
+    ended = [{"type": "Complete", "status": "True", "reason": "CompletionsReached"}]
+    conditions = [*(status.get("conditions") or []), *ended]
+    return {**job, "status": {**status, "succeeded": 1, "active": 0, "conditions": conditions}}
 
 
 def is_suspended(job: Json) -> bool:

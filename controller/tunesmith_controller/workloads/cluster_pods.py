@@ -11,8 +11,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tunesmith_api import names
-from tunesmith_controller.admission.collection import ANNOTATION_ATTEMPT, ANNOTATION_TRIAL_UID
-from tunesmith_controller.ports import Json
+from tunesmith_controller.admission.collection import (
+    ANNOTATION_ATTEMPT,
+    ANNOTATION_TRIAL_UID,
+    plan_of,
+)
+from tunesmith_controller.admission.pods import (
+    SIDECAR,
+    CollectionMode,
+    is_ours,
+    primary_container,
+)
+from tunesmith_controller.ports import Invalid, Json
+from tunesmith_metrics_collector.unsent import UNSENT_ROWS
 
 _CANNOT_START: Final = frozenset(
     {
@@ -36,7 +47,9 @@ _CANNOT_START: Final = frozenset(
 class PodFacts:
     """`attempt` is 0 where the pod does not say; `began` when a container of it ran; `hindrance` is
     why none does, `failing` that one ends again and again, `disrupted` what ended the pod from
-    outside (eviction, preemption, a lost node)."""
+    outside (eviction, preemption, a lost node). `ended_well`: all its containers have exited with
+    0, though the pod may still be winding up. `is_read`: what it prints is read from its log, of
+    the container `primary`. `has_unsent`: its collector left rows in its own log."""
 
     namespace: str
     name: str
@@ -49,6 +62,10 @@ class PodFacts:
     hindrance: str
     failing: str
     disrupted: str
+    ended_well: bool = False
+    is_read: bool = False
+    primary: str = ""
+    has_unsent: bool = False
 
 
 def pod_facts(pod: Json) -> PodFacts:
@@ -68,7 +85,52 @@ def pod_facts(pod: Json) -> PodFacts:
         hindrance=_hindrance(metadata["name"], status) if phase == "Pending" else "",
         failing=_failing(metadata["name"], status),
         disrupted=_disrupted(status) if phase == "Failed" else "",
+        ended_well=_ended_well(pod),
+        **_collection(pod),
     )
+
+
+def _ended_well(pod: Json) -> bool:
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    codes = {each["name"]: _exit_code(each) for each in _main(status)}
+    wanted = [each["name"] for each in (pod.get("spec") or {}).get("containers") or []]
+    if not wanted or metadata.get("deletionTimestamp"):
+        return False
+    return all(codes.get(name) == 0 for name in wanted)
+
+
+def _exit_code(container: Json) -> int | None:
+    ended = (container.get("state") or {}).get("terminated")
+    return None if ended is None else int(ended["exitCode"])
+
+
+def _collection(pod: Json) -> dict[str, Any]:
+    """What of the pod's output is to be fetched, by what its collector was told and has left."""
+    spec = pod.get("spec") or {}
+    sidecar = next((each for each in spec.get("initContainers") or [] if is_ours(each)), None)
+    if sidecar is None:
+        return {}
+    is_read = str(CollectionMode.POD_LOG) in (sidecar.get("args") or [])
+    statuses = (pod.get("status") or {}).get("initContainerStatuses") or []
+    ended = next((_ended(each) for each in statuses if each["name"] == SIDECAR), {})
+    has_unsent = UNSENT_ROWS in (ended.get("message") or "")
+    primary = _printing(pod) if is_read else ""
+    return {"is_read": bool(primary), "primary": primary, "has_unsent": has_unsent}
+
+
+def _printing(pod: Json) -> str:
+    """The container whose output counts; empty where none does, or nobody can say which."""
+    try:
+        plan = plan_of(pod)
+        if plan is None or plan.collector != "StdOut":
+            return ""
+        return str(primary_container(pod["spec"], plan)["name"])
+    except Invalid:
+        return ""
+
+
+def _ended(container: Json) -> Json:
+    return (container.get("state") or {}).get("terminated") or {}
 
 
 def _main(status: Mapping[str, Any]) -> list[Json]:

@@ -247,7 +247,8 @@ def _gist(job: Json | None) -> object:
 
 
 def _pod_gist(pod: PodFacts) -> object:
-    return pod.hindrance, pod.over, pod.disrupted
+    is_printing = pod.is_read and pod.began
+    return pod.hindrance, pod.over, pod.disrupted, pod.ended_well, pod.has_unsent, is_printing
 
 
 def _may_be_stuck(job: Json) -> bool:
