@@ -305,16 +305,22 @@ class MixesExperiments(Honest):
         with self._met:
             self._flying[name] = request.experiment
             self._met.notify_all()
-            self._met.wait_for(lambda: len(self._flying) > 1, timeout=0.3)
-            last = list(self._flying.values())[-1]
+            self._met.wait_for(lambda: self._others(request), timeout=2.0)
+            others = self._others(request)
         try:
             mixed = Request()
             mixed.CopyFrom(request)
-            mixed.experiment.CopyFrom(last)
+            if others:
+                mixed.experiment.CopyFrom(others[0])
             return super().answer(mixed)
         finally:
             with self._met:
                 del self._flying[name]
+
+    def _others(self, request: Request) -> list[pb.Experiment]:
+        """Of another search space: their points cannot be taken for the right ones."""
+        own = request.experiment.spec.parameter_specs
+        return [each for each in self._flying.values() if each.spec.parameter_specs != own]
 
 
 class ServesOneExperiment(Honest):

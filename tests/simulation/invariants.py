@@ -81,7 +81,8 @@ def has_ended(obj: Json) -> bool:
 
 
 def run_of(trial: Json) -> Json:
-    return (trial.get("status") or {}).get("run") or {}
+    """What is on record; a new Trial is its first attempt."""
+    return (trial.get("status") or {}).get("run") or {"attempt": 1}
 
 
 def ordinal_of(trial: Json) -> int:
@@ -192,7 +193,7 @@ class Ledger:
             recorded = run_of(trial).get("attempt")
             what = f"{run.trial.name}: attempt {run.attempt} runs but {recorded} is recorded"
             self.violated("G1", what)
-        elif has_ended(trial):
+        elif has_ended(trial) and not self._may_come_late(trial):
             self.violated("G1", f"{run.trial.name} is {state_of(trial)} and its job was started")
 
     # ---- changes --------------------------------------------------------------------------------
@@ -225,6 +226,11 @@ class Ledger:
             self._check_new_trial(obj)
         elif len(self.books.of_kind(obj["kind"])) > 1:
             self.violated("G1", f"a second {obj['kind']} appeared: {_name(obj)}")
+
+    def _may_come_late(self, trial: Json) -> bool:
+        """A start that another controller had under way when the trial was killed; it is stopped
+        then, which is checked at the end."""
+        return self.late_words and state_of(trial) == "Killed"
 
     def _check_new_trial(self, trial: Json) -> None:
         metadata, ordinal = trial["metadata"], ordinal_of(trial)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import given
@@ -252,6 +252,29 @@ def decide_at(experiment: Experiment, seconds: float) -> Plan:
     """The plan so many seconds after 03:04:00."""
     now = given.NOW - timedelta(seconds=5) + timedelta(seconds=seconds)
     return decide(snapshot(experiment, [facts(0)], given.suggestion()), now)
+
+
+def test_an_ended_experiment_is_taken_up_again_long_after_its_limit_would_have_passed() -> None:
+    extended = with_policy(
+        over("ExperimentMaxTrialsReached", max_trials=9), active_deadline_seconds=10
+    )
+    started = extended.with_(
+        status=extended.status.with_(start_time=datetime(2020, 1, 1, tzinfo=UTC))
+    )
+    plan = decided(started, FOUR_ENDED)
+    assert plan.status is not None
+    assert plan.status.conditions[-1].type == "Restarting"
+
+
+def test_what_its_limit_has_ended_goes_on_only_with_a_larger_one() -> None:
+    ended = over("ExperimentDeadlineReached", max_trials=9)
+    started = ended.with_(status=ended.status.with_(start_time=given.NOW - timedelta(seconds=60)))
+    plan = decided(with_policy(started, active_deadline_seconds=10), FOUR_ENDED)
+    assert plan.status is not None
+    assert plan.status.conditions[-1].reason == "ExperimentDeadlineReached"
+    plan = decided(with_policy(started, active_deadline_seconds=100), FOUR_ENDED)
+    assert plan.status is not None
+    assert plan.status.conditions[-1].type == "Restarting"
 
 
 def test_a_restart_begins_the_limit_anew() -> None:

@@ -47,11 +47,15 @@ def losses(*values: str) -> list[Row]:
     return [Row(seq, "loss", value) for seq, value in enumerate(values)]
 
 
-def test_an_attempt_is_recorded_before_anything_starts() -> None:
-    plan = decided(given.trial(state="Pending", attempt=0))
-    assert plan.step is None
+def test_a_new_trial_is_its_first_attempt_on_record() -> None:
+    new = given.trial(state="Pending", attempt=0)
+    assert decided(new, job=JobAbsent()) == Plan(step=Step.START)
+    plan = decided(new, job=JobPresent("job-1", given.job()))
     assert plan.status is not None and plan.status.run is not None
-    assert plan.status.run.attempt == 1
+    assert [each.type for each in plan.status.conditions] == ["Created", "Running"]
+    assert (plan.status.run.attempt, plan.status.run.job_uid) == (1, "job-1")
+    waiting = decided(new, job=JobWaiting("waiting for 1 CPU"))
+    assert state_of(waiting)[0] == "Created"
 
 
 def test_a_recorded_attempt_without_a_job_is_started() -> None:

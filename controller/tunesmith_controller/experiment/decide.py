@@ -211,9 +211,13 @@ def ending(snapshot: Snapshot, now: datetime) -> End | None:
 
 
 def until_deadline(experiment: Experiment, now: datetime) -> float | None:
-    """Seconds of wall time left since the start or the last restart; None without a limit."""
+    """Seconds of wall time left since the start or the last restart; None without a limit, and once
+    it has ended otherwise: the time until somebody takes it up again does not count."""
     policy, status = experiment.spec.run_policy, experiment.status
     if policy is None or policy.active_deadline_seconds is None or status.start_time is None:
+        return None
+    is_over = experiment_state(status.conditions).is_terminal
+    if is_over and status.conditions[-1].reason != DEADLINE_REACHED:
         return None
     restart = find(status.conditions, "Restarting")
     since = restart.last_transition_time if restart else None

@@ -89,8 +89,12 @@ class _Kind:
             self._deleted.labels(namespace).inc()
             return
         self.current[namespace, now] += 1
-        if before is not None and was != now and now in self._counters:
-            self._counters[now].labels(namespace).inc()
+        if before is None:
+            return
+        # One write may take an object through several states, and back to one that it was in.
+        new = set(_types(after)) - set(_types(before)) | ({now} if was != now else set())
+        for state in new & self._counters.keys():
+            self._counters[state].labels(namespace).inc()
 
 
 class _Current(Collector):
@@ -111,9 +115,14 @@ class _Current(Collector):
 
 
 def _state(obj: Json | None) -> str:
-    """The type of the last condition; an object of any shape may come from a cluster."""
+    """The type of the last condition."""
+    return (_types(obj) or [_UNKNOWN])[-1]
+
+
+def _types(obj: Json | None) -> list[str]:
+    """Of all conditions; an object of any shape may come from a cluster."""
     status = (obj or {}).get("status")
     conditions = status.get("conditions") if isinstance(status, dict) else None
-    last = conditions[-1] if isinstance(conditions, list) and conditions else None
-    found = last.get("type") if isinstance(last, dict) else None
-    return found if isinstance(found, str) else _UNKNOWN
+    found = conditions if isinstance(conditions, list) else []
+    types = [each.get("type") if isinstance(each, dict) else None for each in found]
+    return [each if isinstance(each, str) else _UNKNOWN for each in types]

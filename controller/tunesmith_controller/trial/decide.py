@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole policy of Trials: attempts, verdicts on jobs, metrics, cleaning up.
 
-Pure. An attempt is recorded before its job is created; a job that vanished makes the attempt lost
-and the next one is a new, numbered attempt. A trial's end is decided from rows that are known to
-be complete, or after a grace period.
+Pure. An attempt is recorded before its job is created, the first by the Trial's own
+existence; a job that vanished makes the attempt lost and the next one is a new, numbered attempt. A
+trial's end is decided from rows that are known to be complete, or after a grace period.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that was read. `job` is None while no attempt is recorded; `rows` and `sources` are read
+    """All that was read. `job` is None once the attempt was released; `rows` and `sources` are read
     once the job has ended; `waited` is how long, in seconds, the end has been known.
     `earlier_over` is False while something of the attempt before still runs. `paused` says why
     nothing of it may run, `may_finish` that a running attempt outlives its experiment; `stop` is
@@ -167,7 +167,9 @@ def decide(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
     if state.is_terminal:
         return _ended(snapshot, limits)
     if state is TrialState.PENDING:
-        return Plan(status=_created(trial, now))
+        # A new Trial is its first attempt on record; what is written first says both.
+        trial = trial.with_(status=_created(trial, now))
+        snapshot = replace(snapshot, trial=trial)
     if run_of(trial).stopping is not None:
         return _stopping(snapshot, now, limits)
     outlives = snapshot.may_finish and isinstance(snapshot.job, JobPresent)
@@ -181,13 +183,11 @@ def decide(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
 def _by_job(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
     trial = snapshot.trial
     match snapshot.job:
-        case None:
-            return Plan(status=_with_run(trial, RunRecord(attempt=1)))
         case JobRefused(reason):
             return _end(trial, TrialState.FAILED, "TrialFailed", reason, now)
         case JobWaiting(reason):
             return _waiting(trial, reason)
-        case JobAbsent():
+        case JobAbsent() | None:
             return _absent(trial, now, limits)
         case JobLost(reason):
             return _lost(trial, reason, now, limits)
@@ -206,7 +206,9 @@ def _created(trial: Trial, now: datetime) -> TrialStatus:
 
 
 def run_of(trial: Trial) -> RunRecord:
-    return trial.status.run or RunRecord()
+    """What is on record; a Trial without any, a new one or Katib's, is at its first attempt."""
+    run = trial.status.run or RunRecord()
+    return run if run.attempt else run.with_(attempt=1)
 
 
 def _with_run(trial: Trial, run: RunRecord) -> TrialStatus:

@@ -119,8 +119,6 @@ class TrialReconciler:
 
     async def _job(self, trial: Trial) -> JobState | None:
         run = run_of(trial)
-        if not run.attempt:
-            return None
         ending = trial.metadata.deletion_timestamp is not None
         if run.released and not ending:
             return None
