@@ -25,7 +25,7 @@ from sqlalchemy import Connection, func, select, update
 from tunesmith_api.errors import Invalid
 from tunesmith_api.metrics import KATIB_SOURCE, Row
 from tunesmith_api.observations import SourceKey
-from tunesmith_observation.limits import Limits
+from tunesmith_observation.limits import NAME_BYTES, Limits, check_rows, check_text
 from tunesmith_observation.schema import ROWS, SOURCES
 from tunesmith_observation.statements import (
     fetch_rows,
@@ -118,6 +118,14 @@ def known_uid(connection: Connection, namespace: str, trial_name: str) -> str | 
     if len(uids) > 1:
         raise AmbiguousTrialName(trial_name, sorted({row.namespace for row in found}))
     return uids.pop() if uids else None
+
+
+def check_named(trial_name: str, entries: Sequence[NamedRow], limits: Limits) -> None:
+    """Raises Invalid for a report that can never be stored."""
+    if not trial_name:
+        raise Invalid("a report needs a trial name")
+    check_text("trial_name", trial_name, NAME_BYTES)
+    check_rows([Row(0, e.metric, e.value, e.time_us) for e in entries], limits)
 
 
 def append_named(

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,29 +29,38 @@ from tunesmith_api.errors import Invalid, Unavailable
 T = TypeVar("T")
 
 READERS = 4
-SERVER_WRITERS = 8
+CONNECTIONS = 12
 _SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",  # NORMAL may lose acknowledged commits when the power fails
     "PRAGMA journal_size_limit=67108864",
 )
 _BUSY_SECONDS = 5.0
+_TRIES = 6
+_TIMEOUTS: dict[str, dict[str, float]] = {
+    "pg8000": {"timeout": 30.0},
+    "pymysql": {"connect_timeout": 10.0, "read_timeout": 30.0, "write_timeout": 30.0},
+}
+"""In seconds, by driver: a server that takes connections and says nothing must not keep a thread
+for ever."""
 
 
 class Database:
     """Owns connections and threads; `aclose` when done. Raises Invalid for a URL it cannot use."""
 
-    def __init__(self, url: str | URL) -> None:
+    def __init__(self, url: str | URL, connections: int = CONNECTIONS) -> None:
+        """`connections`: to a database server, of which a third read; SQLite needs no choice."""
         parsed = parsed_url(url)
-        self._writer = writer_engine(parsed)
+        self._writer = writer_engine(parsed, connections)
         if parsed.get_backend_name() == "sqlite":
             self._reader = _sqlite_engine(parsed, "BEGIN", READERS)
-            writers = 1
+            writers, readers = 1, READERS
         else:
             self._reader = self._writer
-            writers = SERVER_WRITERS
+            readers = max(1, connections // 3)
+            writers = max(1, connections - readers)
         self._writers: Executor = ThreadPoolExecutor(writers, "observation-write")
-        self._readers: Executor = ThreadPoolExecutor(READERS, "observation-read")
+        self._readers: Executor = ThreadPoolExecutor(readers, "observation-read")
 
     @property
     def dialect(self) -> str:
@@ -79,8 +90,25 @@ class Database:
 
 
 def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with translated_errors(), engine.begin() as connection:
-        return work(connection)
+    """Again when the server has ended the transaction so that another one could go on."""
+    for tried in range(1, _TRIES + 1):
+        try:
+            with translated_errors(), engine.begin() as connection:
+                return work(connection)
+        except Unavailable as error:
+            if tried == _TRIES or not _was_in_the_way(error.__cause__):
+                raise
+            time.sleep(random.uniform(0, 0.01 * 2**tried))  # noqa: S311 - so that they part
+    raise AssertionError("the last try returns or raises")
+
+
+def _was_in_the_way(error: BaseException | None) -> bool:
+    """Deadlock, lock wait timeout, serialization failure: by MySQL's numbers, PostgreSQL's
+    SQLSTATE."""
+    original = error.orig if isinstance(error, exc.DBAPIError) else None
+    said = original.args[0] if original is not None and original.args else None
+    code = said.get("C") if isinstance(said, dict) else said
+    return code in (1205, 1213, "40001", "40P01")
 
 
 @contextmanager
@@ -92,6 +120,8 @@ def translated_errors() -> Iterator[None]:
         raise Invalid(f"the database refuses a value: {error.orig}") from error
     except exc.DBAPIError as error:
         raise Unavailable(f"the observation database cannot be used: {error.orig}") from error
+    except OSError as error:  # drivers let some of them through
+        raise Unavailable(f"the observation database cannot be reached: {error}") from error
     except exc.TimeoutError as error:
         raise Unavailable("the observation database has no free connection") from error
 
@@ -113,10 +143,10 @@ def parsed_url(url: str | URL) -> URL:
     return parsed
 
 
-def writer_engine(url: URL) -> Engine:
+def writer_engine(url: URL, connections: int = 1) -> Engine:
     """Connections for transactions that write. Raises Invalid when there is no driver."""
     if url.get_backend_name() != "sqlite":
-        return _server_engine(url)
+        return _server_engine(url, connections)
     # SQLite: one connection, and the file's folder is created for its owner alone.
     Path(url.database or "").parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The lock is taken at the start: a transaction that begins by reading could not wait for it.
@@ -156,14 +186,16 @@ def _restrict(url: URL) -> None:
         os.chmod(path, 0o600)
 
 
-def _server_engine(url: URL) -> Engine:
+def _server_engine(url: URL, connections: int) -> Engine:
     try:
         return create_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=True,
-            pool_size=READERS + SERVER_WRITERS,
+            pool_size=connections,
             max_overflow=0,
+            pool_timeout=_BUSY_SECONDS,
+            connect_args=_TIMEOUTS.get(url.get_driver_name(), {}),
         )
     except (ModuleNotFoundError, exc.NoSuchModuleError) as error:
         raise Invalid(f"no driver for {url.drivername} is installed: {error}") from error

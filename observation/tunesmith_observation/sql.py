@@ -19,7 +19,7 @@ from tunesmith_api.observations import Acknowledged, Report, SourceState
 from tunesmith_observation import by_name, statements
 from tunesmith_observation.by_name import NamedRow, NamedTrial, Window
 from tunesmith_observation.database import Database
-from tunesmith_observation.limits import MAX_INT, Limits, check_report, check_rows, check_text
+from tunesmith_observation.limits import MAX_INT, Limits, check_report, check_text
 from tunesmith_observation.migrations import upgrade
 from tunesmith_observation.schema import ROWS, SOURCES
 
@@ -162,10 +162,7 @@ class SqlObservationLog:
 
         Raises Invalid, AmbiguousTrialName among them, and Unavailable.
         """
-        if not trial_name:
-            raise Invalid("a report needs a trial name")
-        check_text("trial_name", trial_name, 253)
-        check_rows([Row(0, e.metric, e.value, e.time_us) for e in entries], self._limits)
+        by_name.check_named(trial_name, entries, self._limits)
         if not entries:
             return ""
         return await self._database.write(

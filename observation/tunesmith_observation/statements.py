@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    text,
     tuple_,
     update,
 )
@@ -37,6 +39,17 @@ from tunesmith_observation.schema import FENCES, ROWS, SOURCES
 CHUNK_ROWS = 1000
 """Rows handed to a driver at once. A statement has eight parameters whatever the number of rows,
 so no engine's limit on parameters is met."""
+
+
+_COLUMNS: Final = ("seq", "metric", "value", "time_us", "step")
+_POSTGRES_ROWS: Final = text(
+    "INSERT INTO observation_rows"
+    " (trial_uid, attempt, source, seq, metric, value, time_us, step)"
+    " SELECT :trial_uid, :attempt, :source, new.* FROM unnest("
+    "CAST(:seq AS bigint[]), CAST(:metric AS text[]), CAST(:value AS text[]),"
+    " CAST(:time_us AS bigint[]), CAST(:step AS bigint[])) AS new"
+    " ON CONFLICT DO NOTHING"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +88,27 @@ def store_rows(
     connection: Connection, key: SourceKey, rows: Sequence[Row], trial: TrialState, limits: Limits
 ) -> None:
     """Adds what is not there yet; raises RowLimitReached when the trial's limit is crossed."""
-    added = 0
-    statement = insert_ignoring(connection.dialect.name, ROWS)
-    for start in range(0, len(rows), CHUNK_ROWS):
-        values = [_row_values(key, row) for row in rows[start : start + CHUNK_ROWS]]
-        result = connection.execute(
-            statement, values, execution_options={"preserve_rowcount": True}
-        )
-        added += result.rowcount
+    chunks = (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
+    added = sum(_store_chunk(connection, key, chunk) for chunk in chunks)
     total = trial.row_count + added
     if added and total > limits.rows_per_trial:
         raise RowLimitReached(key.trial_uid, limits.rows_per_trial)
     if added:
         set_row_count(connection, key.trial_uid, total)
+
+
+def _store_chunk(connection: Connection, key: SourceKey, rows: Sequence[Row]) -> int:
+    """How many were not there."""
+    kept = {"preserve_rowcount": True}
+    if connection.dialect.name == "postgresql":
+        # Its driver would send each row by itself and wait for it.
+        columns = {name: [getattr(row, name) for row in rows] for name in _COLUMNS}
+        return connection.execute(
+            _POSTGRES_ROWS, {**asdict(key), **columns}, execution_options=kept
+        ).rowcount
+    statement = insert_ignoring(connection.dialect.name, ROWS)
+    values = [_row_values(key, row) for row in rows]
+    return connection.execute(statement, values, execution_options=kept).rowcount
 
 
 def _row_values(key: SourceKey, row: Row) -> dict[str, object]:

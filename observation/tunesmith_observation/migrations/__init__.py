@@ -2,7 +2,8 @@
 """Brings a database to the schema of this version; called at start, by the server and the log.
 
 Alembic without its ini file. On SQLite everything happens in one IMMEDIATE transaction, so two
-processes that start together do not meet; an upgrade that is cut off has not happened.
+processes that start together do not meet; an upgrade that is cut off has not happened. On servers
+a lock by name keeps them apart; MySQL ends a transaction at each change of a table.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, text
 
 from tunesmith_api.errors import Invalid
 from tunesmith_observation.database import parsed_url, translated_errors, writer_engine
 
+_LOCK = {"name": "tunesmith-observation-upgrade"}
 VERSION_TABLE = "observation_schema_version"
 
 
@@ -26,6 +28,7 @@ def upgrade(url: str | URL) -> None:
         engine = writer_engine(parsed_url(url))
         try:
             with engine.begin() as connection:
+                _wait_for_others(connection)
                 command.upgrade(configuration(connection), "head")
         except CommandError as error:
             raise Invalid(
@@ -34,6 +37,15 @@ def upgrade(url: str | URL) -> None:
             ) from error
         finally:
             engine.dispose()
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Until no other service upgrades; the lock goes with the transaction, or the connection."""
+    match connection.dialect.name:
+        case "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), _LOCK)
+        case "mysql" | "mariadb":
+            connection.execute(text("SELECT GET_LOCK(:name, 60)"), _LOCK)
 
 
 def configuration(connection: Connection) -> Config:
