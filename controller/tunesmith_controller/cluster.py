@@ -37,7 +37,7 @@ from tunesmith_controller.telemetry.series import Series
 from tunesmith_controller.workloads.cluster import ClusterWorkloadSettings, KubernetesWorkloads
 from tunesmith_earlystopping.core import LocalRules
 from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
-from tunesmith_proto.credentials import Identity
+from tunesmith_proto.credentials import FollowedChannel, Identity
 
 _log = logging.getLogger(__name__)
 
@@ -171,12 +171,12 @@ async def _opened(
         ),
     )
     client = GrpcSuggestionClient(
-        credentials=lambda target: (
-            trust.channel_credentials() if trust and target == settings.suggestions else None
-        )
+        trust=lambda target: trust if target == settings.suggestions else None
     )
-    channel = open_channel(
-        settings.observations, None if trust is None else trust.channel_credentials()
+    channel = (
+        FollowedChannel(trust, lambda shown: open_channel(settings.observations, shown))
+        if trust
+        else open_channel(settings.observations)
     )
     async with contextlib.AsyncExitStack() as opened:
         opened.push_async_callback(workloads.aclose)

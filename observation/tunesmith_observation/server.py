@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
-import os
 import signal
-import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,17 +22,12 @@ from tunesmith_api.errors import Invalid, Unavailable
 from tunesmith_observation.by_name import TrialDirectory
 from tunesmith_observation.servicer import DBManagerServicer, bind, bind_db_manager
 from tunesmith_observation.sql import SqlObservationLog
+from tunesmith_proto.listening import Listener, ListenError, is_loopback
 
 REQUEST_BYTES: Final = 64 << 20
 """Katib's collectors send a whole log in one request (its server takes 2 GiB)."""
 
 _GRACE_SECONDS: Final = 5.0
-_SOCKET_PATH_BYTES: Final = 107
-_UNIX = "unix:"
-
-
-class OptionError(ValueError):
-    """Options that cannot be used together, or at all; the text is for the person who gave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +40,10 @@ class ServerOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
+    @property
+    def listener(self) -> Listener:
+        return Listener(self.listen, self.insecure, self.tls_cert, self.tls_key)
+
 
 def run_server(options: ServerOptions) -> int:
     """Serves until SIGTERM or SIGINT; prints one line with the address when it is ready.
@@ -57,10 +52,10 @@ def run_server(options: ServerOptions) -> int:
     used (the reason is on standard error).
     """
     try:
-        _check(options)
+        options.listener.check()
         log = SqlObservationLog.open(options.db)
         asyncio.run(_serve(options, log))
-    except (OptionError, Invalid) as error:
+    except (ListenError, Invalid) as error:
         print(f"tunesmith db-manager: {error}", file=sys.stderr)
         return 2
     except (Unavailable, OSError) as error:
@@ -87,11 +82,10 @@ async def start_server(
     options: ServerOptions, log: SqlObservationLog, trials: TrialDirectory | None = None
 ) -> tuple[Any, str]:
     """A started grpc.aio server and its address as a gRPC target; `trials` says whose a name is
-    to Katib's DBManager. Raises OptionError, OSError."""
-    _check(options)
+    to Katib's DBManager. Raises ListenError."""
     server = _new_server()
     await bind(server, log, trials)
-    address = _listen(server, options)
+    address = options.listener.bind(server)
     await server.start()
     return server, address
 
@@ -109,18 +103,16 @@ async def serve_db_manager(
 
     `address` is unix:/PATH or a loopback HOST:PORT (port 0: any free one), in plain text because
     Katib's clients speak nothing else; `ready` is told the address as a gRPC target. Raises
-    OptionError for an address that others reach, OSError for one that is taken.
+    ListenError for an address that others reach, or that is taken.
     """
-    options = ServerOptions(address, db="", insecure=True)
-    if not address.startswith(_UNIX) and not _is_loopback(address.rpartition(":")[0]):
-        raise OptionError(
+    if not address.startswith("unix:") and not is_loopback(address.rpartition(":")[0]):
+        raise ListenError(
             f"{address} is no loopback address: Katib's clients speak plain text only, so this"
             " service is for programs of this machine"
         )
-    _check(options)
     server = _new_server()
     await bind_db_manager(server, DBManagerServicer(log, trials, on_rows))
-    target = _listen(server, options)
+    target = Listener(address, insecure=True).bind(server)
     await server.start()
     try:
         ready(target)
@@ -133,91 +125,6 @@ def _new_server() -> Any:
     return grpc.aio.server(
         options=[("grpc.max_receive_message_length", REQUEST_BYTES), ("grpc.so_reuseport", 0)]
     )
-
-
-def _check(options: ServerOptions) -> None:
-    if options.listen.startswith(_UNIX):
-        _check_socket_path(_socket_path(options.listen))
-        return
-    host, _, port = options.listen.rpartition(":")
-    if not host or not port.isdigit():
-        raise OptionError(f"--listen {options.listen!r} is neither unix:/PATH nor HOST:PORT")
-    if (options.tls_cert is None) != (options.tls_key is None):
-        raise OptionError("--tls-cert and --tls-key go together")
-    if options.tls_cert is None:
-        _check_plain(host, options)
-
-
-def _check_plain(host: str, options: ServerOptions) -> None:
-    if not options.insecure:
-        raise OptionError(
-            f"--listen {options.listen} needs --tls-cert and --tls-key (on a loopback address"
-            " --insecure will do, or listen on unix:/PATH)"
-        )
-    if not _is_loopback(host):
-        raise OptionError(
-            f"--insecure is for loopback addresses and {host} is none: give --tls-cert and"
-            " --tls-key"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _socket_path(listen: str) -> Path:
-    return Path(listen.removeprefix(_UNIX))
-
-
-def _check_socket_path(path: Path) -> None:
-    if not path.is_absolute():
-        raise OptionError(f"the socket's path {str(path)!r} is not absolute: unix:/PATH")
-    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
-        raise OptionError(
-            f"the socket's path {path} is above {_SOCKET_PATH_BYTES} bytes: shorten it"
-        )
-    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        raise OptionError(f"{path} exists and is no socket: choose another path")
-    folder = path.parent
-    if folder.exists() and folder.stat().st_mode & 0o077:
-        raise OptionError(f"other users can enter {folder}: chmod 700 {folder}")
-
-
-def _listen(server: Any, options: ServerOptions) -> str:
-    if options.listen.startswith(_UNIX):
-        path = _socket_path(options.listen)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _umask(0o177):
-            _bound(server.add_insecure_port(options.listen), options)
-        return options.listen
-    host = options.listen.rpartition(":")[0]
-    if options.tls_cert is not None and options.tls_key is not None:
-        pair = (options.tls_key.read_bytes(), options.tls_cert.read_bytes())
-        port = server.add_secure_port(options.listen, grpc.ssl_server_credentials([pair]))
-    else:
-        port = server.add_insecure_port(options.listen)
-    return f"{host}:{_bound(port, options)}"
-
-
-def _bound(port: int, options: ServerOptions) -> int:
-    if port == 0:
-        raise OSError(f"cannot listen on {options.listen}: is something else using it?")
-    return port
-
-
-@contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    """The socket must not be open to others even between its creation and a chmod."""
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 def parse_options(arguments: Sequence[str]) -> ServerOptions:
