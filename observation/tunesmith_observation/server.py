@@ -11,7 +11,8 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,42 +20,74 @@ from typing import Any, Final
 import grpc
 
 from tunesmith_api.errors import Invalid, Unavailable
+from tunesmith_observation.authorization import (
+    Accounts,
+    CallersTrials,
+    KatibRules,
+    ObservationRules,
+)
 from tunesmith_observation.by_name import TrialDirectory
 from tunesmith_observation.servicer import DBManagerServicer, bind, bind_db_manager
 from tunesmith_observation.sql import SqlObservationLog
+from tunesmith_proto.callers import AddressBook, Authenticator, by_address, by_token
+from tunesmith_proto.guard import STREAMS_A_CONNECTION, Guard
 from tunesmith_proto.listening import Listener, ListenError, is_loopback
 
 REQUEST_BYTES: Final = 64 << 20
 """Katib's collectors send a whole log in one request (its server takes 2 GiB)."""
+
+KATIB_READ: Final = ("any", "trials")
+"""Who may read by Katib's DBManager: everybody, as with Katib, or each trial its own."""
 
 _GRACE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """`listen` is unix:/path or HOST:PORT (port 0: any free one); `db` is a database URL."""
+    """`listen` is unix:/path or HOST:PORT (port 0: any free one); `db` is a database URL.
+    katib_listen: HOST:PORT where Katib's clients are served in plain text; empty for nowhere.
+    katib_read: one of KATIB_READ."""
 
     listen: str
     db: str
     insecure: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    katib_listen: str = ""
+    katib_read: str = "any"
 
     @property
     def listener(self) -> Listener:
         return Listener(self.listen, self.insecure, self.tls_cert, self.tls_key)
 
+    @property
+    def katib_listener(self) -> Listener:
+        return Listener(self.katib_listen, open_plaintext=True)
 
-def run_server(options: ServerOptions) -> int:
-    """Serves until SIGTERM or SIGINT; prints one line with the address when it is ready.
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who calls in a cluster, and who of them may what."""
+
+    tokens: Authenticator
+    addresses: AddressBook
+    accounts: Accounts
+
+
+OpenAccess = Callable[[], AbstractAsyncContextManager[Access]]
+
+
+def run_server(options: ServerOptions, access: OpenAccess | None = None) -> int:
+    """Serves until SIGTERM or SIGINT; prints one line with the address when it is ready. `access`
+    is opened in the event loop; without it nobody is asked who he is. It raises Unavailable.
 
     Returns an exit status: 0 when stopped, 2 for unusable options, 1 when the database cannot be
     used (the reason is on standard error).
     """
     try:
-        options.listener.check()
+        check(options, is_guarded=access is not None)
         log = SqlObservationLog.open(options.db)
-        asyncio.run(_serve(options, log))
+        asyncio.run(_serve(options, log, access))
     except (ListenError, Invalid) as error:
         print(f"tunesmith db-manager: {error}", file=sys.stderr)
         return 2
@@ -64,28 +97,77 @@ def run_server(options: ServerOptions) -> int:
     return 0
 
 
-async def _serve(options: ServerOptions, log: SqlObservationLog) -> None:
+def check(options: ServerOptions, *, is_guarded: bool) -> None:
+    """Raises ListenError."""
+    options.listener.check()
+    if options.katib_read not in KATIB_READ:
+        raise ListenError(f"--katib-read {options.katib_read} is none of {', '.join(KATIB_READ)}")
+    if options.katib_listen:
+        if not is_guarded:
+            raise ListenError(
+                "--katib-listen goes with --cluster, where callers are known by their pods; on one"
+                " machine --listen serves Katib's DBManager too"
+            )
+        options.katib_listener.check()
+
+
+async def _serve(options: ServerOptions, log: SqlObservationLog, access: OpenAccess | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
-        server, address = await start_server(options, log)
-        print(f"tunesmith db-manager: listening on {address}", flush=True)
-        await stopping.wait()
-        await server.stop(_GRACE_SECONDS)
+        async with serving(options, log, access) as addresses:
+            print(f"tunesmith db-manager: listening on {' and '.join(addresses)}", flush=True)
+            await stopping.wait()
     finally:
         await log.aclose()
 
 
+@asynccontextmanager
+async def serving(
+    options: ServerOptions, log: SqlObservationLog, access: OpenAccess | None = None
+) -> AsyncIterator[Sequence[str]]:
+    """Serves while it is open; yields the gRPC targets, Katib's last where it is asked for. Raises
+    ListenError, Unavailable."""
+    async with access() if access else nullcontext() as known:
+        started = [await start_server(options, log, access=known)]
+        try:
+            if options.katib_listen and known is not None:
+                started.append(await start_katib_server(options, log, known))
+            yield [address for _, address in started]
+        finally:
+            await asyncio.gather(*(server.stop(_GRACE_SECONDS) for server, _ in started))
+
+
 async def start_server(
-    options: ServerOptions, log: SqlObservationLog, trials: TrialDirectory | None = None
+    options: ServerOptions,
+    log: SqlObservationLog,
+    trials: TrialDirectory | None = None,
+    *,
+    access: Access | None = None,
 ) -> tuple[Any, str]:
     """A started grpc.aio server and its address as a gRPC target; `trials` says whose a name is
     to Katib's DBManager. Raises ListenError."""
-    server = _new_server()
+    guard = None
+    if access is not None:
+        guard = Guard(by_token(access.tokens), ObservationRules(access.accounts))
+    server = _new_server(guard)
     await bind(server, log, trials)
     address = options.listener.bind(server)
+    await server.start()
+    return server, address
+
+
+async def start_katib_server(
+    options: ServerOptions, log: SqlObservationLog, access: Access
+) -> tuple[Any, str]:
+    """The same for Katib's clients, who speak plain text and say nothing of themselves: DBManager
+    alone, and trials are known by the addresses of their pods. Raises ListenError."""
+    rules = KatibRules(anybody_reads=options.katib_read == KATIB_READ[0])
+    server = _new_server(Guard(by_address(access.addresses), rules))
+    await bind_db_manager(server, DBManagerServicer(log, CallersTrials()))
+    address = options.katib_listener.bind(server)
     await server.start()
     return server, address
 
@@ -121,10 +203,11 @@ async def serve_db_manager(
         await server.stop(_GRACE_SECONDS)
 
 
-def _new_server() -> Any:
-    return grpc.aio.server(
-        options=[("grpc.max_receive_message_length", REQUEST_BYTES), ("grpc.so_reuseport", 0)]
-    )
+def _new_server(guard: Guard | None = None) -> Any:
+    options = [("grpc.max_receive_message_length", REQUEST_BYTES), ("grpc.so_reuseport", 0)]
+    if guard is None:
+        return grpc.aio.server(options=options)
+    return grpc.aio.server(interceptors=[guard], options=[*options, STREAMS_A_CONNECTION])
 
 
 def parse_options(arguments: Sequence[str]) -> ServerOptions:
