@@ -33,7 +33,7 @@ from tunesmith_controller.katib_config import ConfigSource
 from tunesmith_controller.local_control import settle_memory
 from tunesmith_controller.manager.election import ElectionSettings, LeaseElection
 from tunesmith_controller.manager.manager import Manager, ManagerSettings
-from tunesmith_controller.ports import Json, Key, Ports, Unavailable
+from tunesmith_controller.ports import Json, Key, Ports
 from tunesmith_controller.stores.rest import RestStore
 from tunesmith_controller.stores.rest_transport import ApiTransport
 from tunesmith_controller.telemetry.probes import Probes, probes_app, serve_probes
@@ -49,12 +49,11 @@ from tunesmith_controller.workloads.cluster import ClusterWorkloadSettings, Kube
 from tunesmith_controller.workloads.cluster_rows import PodRows
 from tunesmith_earlystopping.core import LocalRules
 from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
-from tunesmith_proto.credentials import Identity, channel_credentials
+from tunesmith_proto.credentials import FollowedChannel, Identity, Trust, channel_credentials
 
 _log = logging.getLogger(__name__)
 
 LEASE = "tunesmith-controller"
-_LOOK_S = 5.0
 Keeper = CertificateKeeper | FileCertificates
 
 
@@ -196,39 +195,17 @@ async def _lead(
     _log.info("%s leads", settings.replica)
     try:
         on_lead()
-        while True:
-            await _control(settings, transport, keeper, series, election)
-            _log.info("the authorities have changed: connecting anew")
+        if keeper is not None:
+            await keeper.kept.wait()
+        async with _opened(settings, transport, keeper) as (ports, events, config):
+
+            async def admission(experiment: Json) -> Json:
+                return await admitted(ports.store, experiment, world=await world_of(config))
+
+            manager = Manager(ports, settings.manager, watcher=series, admission=admission)
+            await first_ended(_lost(election), manager.run(), events.run())
     finally:
         await election.release()
-
-
-async def _control(
-    settings: ClusterSettings,
-    transport: ApiTransport,
-    keeper: Keeper | None,
-    series: Series,
-    election: LeaseElection,
-) -> None:
-    """Until there are other authorities to trust. Raises LeadershipLost."""
-    if keeper is not None:
-        await keeper.kept.wait()
-    bundle = b"" if keeper is None else keeper.copies.bundle
-    async with _opened(settings, transport, keeper) as (ports, events, config):
-
-        async def admission(experiment: Json) -> Json:
-            return await admitted(ports.store, experiment, world=await world_of(config))
-
-        manager = Manager(ports, settings.manager, watcher=series, admission=admission)
-        await first_ended(
-            _lost(election), manager.run(), events.run(), _other_bundle(keeper, bundle)
-        )
-
-
-async def _other_bundle(keeper: Keeper | None, known: bytes) -> None:
-    """Channels keep those authorities that they were opened with."""
-    while keeper is None or keeper.copies.bundle == known:
-        await asyncio.sleep(_LOOK_S)
 
 
 async def world_of(config: ConfigSource) -> World:
@@ -250,7 +227,7 @@ async def _opened(
     settings: ClusterSettings, transport: ApiTransport, keeper: Keeper | None
 ) -> AsyncIterator[tuple[Ports, StoredEvents, ConfigSource]]:
     """The adapters of a cluster; closed in the end."""
-    clock, trusted = SystemClock(), _credentials(settings, keeper)
+    clock, trust = SystemClock(), _trust(settings, keeper)
     store = RestStore(transport, only=settings.only)
     events = StoredEvents(store, clock, LoggedEvents(), kept=None)
     config = ConfigSource(store, settings.namespace)
@@ -259,9 +236,13 @@ async def _opened(
         transport, config, ClusterHostSettings(settings.suggestions, namespaces)
     )
     client = GrpcSuggestionClient(
-        credentials=lambda target: trusted if target == settings.suggestions else None
+        trust=lambda target: trust if target == settings.suggestions else None
     )
-    channel = open_channel(settings.observations, trusted)
+    channel = (
+        FollowedChannel(trust, lambda shown: open_channel(settings.observations, shown))
+        if trust
+        else open_channel(settings.observations)
+    )
     observations = GrpcObservationLog(channel)
     copies = Path(tempfile.mkdtemp(prefix="tunesmith-logs-"))
     workloads = KubernetesWorkloads(
@@ -294,15 +275,24 @@ async def _opened(
         yield ports, events, config
 
 
-def _credentials(
-    settings: ClusterSettings, keeper: Keeper | None
-) -> grpc.ChannelCredentials | None:
-    """For our services; None where they speak plain text. Raises Unavailable."""
+@dataclass(frozen=True, slots=True)
+class _KeptTrust:
+    """Those authorities that a keeper has told everybody to trust."""
+
+    keeper: Keeper
+    token_file: Path | None
+
+    def authorities(self) -> bytes:
+        return self.keeper.copies.bundle
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        return channel_credentials(self.authorities(), self.token_file)
+
+
+def _trust(settings: ClusterSettings, keeper: Keeper | None) -> Trust | None:
+    """Of our services; None where they speak plain text."""
     if keeper is not None:
-        return channel_credentials(keeper.copies.bundle, settings.token_file)
-    if settings.ca_file is None:
-        return None
-    try:
-        return Identity(settings.ca_file, settings.token_file).channel_credentials()
-    except OSError as error:
-        raise Unavailable(f"cannot read {settings.ca_file}: {error.strerror}") from error
+        return _KeptTrust(keeper, settings.token_file)
+    if settings.ca_file is not None:
+        return Identity(settings.ca_file, settings.token_file)
+    return None

@@ -26,8 +26,9 @@ from tunesmith_controller.workloads.process import ProcessSettings, ProcessWorkl
 from tunesmith_earlystopping.core import LocalRules
 from tunesmith_metrics_collector.fleet import CollectorFleet
 from tunesmith_observation.database import sqlite_url
-from tunesmith_observation.server import OptionError, serve_db_manager
+from tunesmith_observation.server import serve_db_manager
 from tunesmith_observation.sql import SqlObservationLog
+from tunesmith_proto.listening import ListenError
 
 
 def settle_memory() -> None:
@@ -99,7 +100,7 @@ async def _db_manager(
     trials = StoredTrials(plane.store)
     try:
         await serve_db_manager(log, trials, settings.db_manager, on_rows=workloads.rows_arrived)
-    except (OptionError, OSError, RuntimeError) as error:
+    except (ListenError, OSError, RuntimeError) as error:
         raise Unavailable(f"the DBManager is not served: {error}") from error
 
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
-import os
 import signal
-import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,44 +20,75 @@ from typing import Any, Final
 import grpc
 
 from tunesmith_api.errors import Invalid, Unavailable
+from tunesmith_observation.authorization import (
+    Accounts,
+    CallersTrials,
+    KatibRules,
+    ObservationRules,
+)
 from tunesmith_observation.by_name import TrialDirectory
 from tunesmith_observation.servicer import DBManagerServicer, bind, bind_db_manager
 from tunesmith_observation.sql import SqlObservationLog
+from tunesmith_proto.callers import AddressBook, Authenticator, by_address, by_token
+from tunesmith_proto.guard import STREAMS_A_CONNECTION, Guard
+from tunesmith_proto.listening import Listener, ListenError, is_loopback
 
 REQUEST_BYTES: Final = 64 << 20
 """Katib's collectors send a whole log in one request (its server takes 2 GiB)."""
 
+KATIB_READ: Final = ("any", "trials")
+"""Who may read by Katib's DBManager: everybody, as with Katib, or each trial its own."""
+
 _GRACE_SECONDS: Final = 5.0
-_SOCKET_PATH_BYTES: Final = 107
-_UNIX = "unix:"
-
-
-class OptionError(ValueError):
-    """Options that cannot be used together, or at all; the text is for the person who gave them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """`listen` is unix:/path or HOST:PORT (port 0: any free one); `db` is a database URL."""
+    """`listen` is unix:/path or HOST:PORT (port 0: any free one); `db` is a database URL.
+    katib_listen: HOST:PORT where Katib's clients are served in plain text; empty for nowhere.
+    katib_read: one of KATIB_READ."""
 
     listen: str
     db: str
     insecure: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    katib_listen: str = ""
+    katib_read: str = "any"
+
+    @property
+    def listener(self) -> Listener:
+        return Listener(self.listen, self.insecure, self.tls_cert, self.tls_key)
+
+    @property
+    def katib_listener(self) -> Listener:
+        return Listener(self.katib_listen, open_plaintext=True)
 
 
-def run_server(options: ServerOptions) -> int:
-    """Serves until SIGTERM or SIGINT; prints one line with the address when it is ready.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who calls in a cluster, and who of them may what."""
+
+    tokens: Authenticator
+    addresses: AddressBook
+    accounts: Accounts
+
+
+OpenAccess = Callable[[], AbstractAsyncContextManager[Access]]
+
+
+def run_server(options: ServerOptions, access: OpenAccess | None = None) -> int:
+    """Serves until SIGTERM or SIGINT; prints one line with the address when it is ready. `access`
+    is opened in the event loop; without it nobody is asked who he is. It raises Unavailable.
 
     Returns an exit status: 0 when stopped, 2 for unusable options, 1 when the database cannot be
     used (the reason is on standard error).
     """
     try:
-        _check(options)
+        check(options, is_guarded=access is not None)
         log = SqlObservationLog.open(options.db)
-        asyncio.run(_serve(options, log))
-    except (OptionError, Invalid) as error:
+        asyncio.run(_serve(options, log, access))
+    except (ListenError, Invalid) as error:
         print(f"tunesmith db-manager: {error}", file=sys.stderr)
         return 2
     except (Unavailable, OSError) as error:
@@ -69,29 +97,77 @@ def run_server(options: ServerOptions) -> int:
     return 0
 
 
-async def _serve(options: ServerOptions, log: SqlObservationLog) -> None:
+def check(options: ServerOptions, *, is_guarded: bool) -> None:
+    """Raises ListenError."""
+    options.listener.check()
+    if options.katib_read not in KATIB_READ:
+        raise ListenError(f"--katib-read {options.katib_read} is none of {', '.join(KATIB_READ)}")
+    if options.katib_listen:
+        if not is_guarded:
+            raise ListenError(
+                "--katib-listen goes with --cluster, where callers are known by their pods; on one"
+                " machine --listen serves Katib's DBManager too"
+            )
+        options.katib_listener.check()
+
+
+async def _serve(options: ServerOptions, log: SqlObservationLog, access: OpenAccess | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
-        server, address = await start_server(options, log)
-        print(f"tunesmith db-manager: listening on {address}", flush=True)
-        await stopping.wait()
-        await server.stop(_GRACE_SECONDS)
+        async with serving(options, log, access) as addresses:
+            print(f"tunesmith db-manager: listening on {' and '.join(addresses)}", flush=True)
+            await stopping.wait()
     finally:
         await log.aclose()
 
 
+@asynccontextmanager
+async def serving(
+    options: ServerOptions, log: SqlObservationLog, access: OpenAccess | None = None
+) -> AsyncIterator[Sequence[str]]:
+    """Serves while it is open; yields the gRPC targets, Katib's last where it is asked for. Raises
+    ListenError, Unavailable."""
+    async with access() if access else nullcontext() as known:
+        started = [await start_server(options, log, access=known)]
+        try:
+            if options.katib_listen and known is not None:
+                started.append(await start_katib_server(options, log, known))
+            yield [address for _, address in started]
+        finally:
+            await asyncio.gather(*(server.stop(_GRACE_SECONDS) for server, _ in started))
+
+
 async def start_server(
-    options: ServerOptions, log: SqlObservationLog, trials: TrialDirectory | None = None
+    options: ServerOptions,
+    log: SqlObservationLog,
+    trials: TrialDirectory | None = None,
+    *,
+    access: Access | None = None,
 ) -> tuple[Any, str]:
     """A started grpc.aio server and its address as a gRPC target; `trials` says whose a name is
-    to Katib's DBManager. Raises OptionError, OSError."""
-    _check(options)
-    server = _new_server()
+    to Katib's DBManager. Raises ListenError."""
+    guard = None
+    if access is not None:
+        guard = Guard(by_token(access.tokens), ObservationRules(access.accounts))
+    server = _new_server(guard)
     await bind(server, log, trials)
-    address = _listen(server, options)
+    address = options.listener.bind(server)
+    await server.start()
+    return server, address
+
+
+async def start_katib_server(
+    options: ServerOptions, log: SqlObservationLog, access: Access
+) -> tuple[Any, str]:
+    """The same for Katib's clients, who speak plain text and say nothing of themselves: DBManager
+    alone, and trials are known by the addresses of their pods. Raises ListenError."""
+    rules = KatibRules(anybody_reads=options.katib_read == KATIB_READ[0])
+    server = _new_server(Guard(by_address(access.addresses), rules))
+    await bind_db_manager(server, DBManagerServicer(log, CallersTrials()))
+    address = options.katib_listener.bind(server)
     await server.start()
     return server, address
 
@@ -109,18 +185,16 @@ async def serve_db_manager(
 
     `address` is unix:/PATH or a loopback HOST:PORT (port 0: any free one), in plain text because
     Katib's clients speak nothing else; `ready` is told the address as a gRPC target. Raises
-    OptionError for an address that others reach, OSError for one that is taken.
+    ListenError for an address that others reach, or that is taken.
     """
-    options = ServerOptions(address, db="", insecure=True)
-    if not address.startswith(_UNIX) and not _is_loopback(address.rpartition(":")[0]):
-        raise OptionError(
+    if not address.startswith("unix:") and not is_loopback(address.rpartition(":")[0]):
+        raise ListenError(
             f"{address} is no loopback address: Katib's clients speak plain text only, so this"
             " service is for programs of this machine"
         )
-    _check(options)
     server = _new_server()
     await bind_db_manager(server, DBManagerServicer(log, trials, on_rows))
-    target = _listen(server, options)
+    target = Listener(address, insecure=True).bind(server)
     await server.start()
     try:
         ready(target)
@@ -129,95 +203,11 @@ async def serve_db_manager(
         await server.stop(_GRACE_SECONDS)
 
 
-def _new_server() -> Any:
-    return grpc.aio.server(
-        options=[("grpc.max_receive_message_length", REQUEST_BYTES), ("grpc.so_reuseport", 0)]
-    )
-
-
-def _check(options: ServerOptions) -> None:
-    if options.listen.startswith(_UNIX):
-        _check_socket_path(_socket_path(options.listen))
-        return
-    host, _, port = options.listen.rpartition(":")
-    if not host or not port.isdigit():
-        raise OptionError(f"--listen {options.listen!r} is neither unix:/PATH nor HOST:PORT")
-    if (options.tls_cert is None) != (options.tls_key is None):
-        raise OptionError("--tls-cert and --tls-key go together")
-    if options.tls_cert is None:
-        _check_plain(host, options)
-
-
-def _check_plain(host: str, options: ServerOptions) -> None:
-    if not options.insecure:
-        raise OptionError(
-            f"--listen {options.listen} needs --tls-cert and --tls-key (on a loopback address"
-            " --insecure will do, or listen on unix:/PATH)"
-        )
-    if not _is_loopback(host):
-        raise OptionError(
-            f"--insecure is for loopback addresses and {host} is none: give --tls-cert and"
-            " --tls-key"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _socket_path(listen: str) -> Path:
-    return Path(listen.removeprefix(_UNIX))
-
-
-def _check_socket_path(path: Path) -> None:
-    if not path.is_absolute():
-        raise OptionError(f"the socket's path {str(path)!r} is not absolute: unix:/PATH")
-    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
-        raise OptionError(
-            f"the socket's path {path} is above {_SOCKET_PATH_BYTES} bytes: shorten it"
-        )
-    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        raise OptionError(f"{path} exists and is no socket: choose another path")
-    folder = path.parent
-    if folder.exists() and folder.stat().st_mode & 0o077:
-        raise OptionError(f"other users can enter {folder}: chmod 700 {folder}")
-
-
-def _listen(server: Any, options: ServerOptions) -> str:
-    if options.listen.startswith(_UNIX):
-        path = _socket_path(options.listen)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _umask(0o177):
-            _bound(server.add_insecure_port(options.listen), options)
-        return options.listen
-    host = options.listen.rpartition(":")[0]
-    if options.tls_cert is not None and options.tls_key is not None:
-        pair = (options.tls_key.read_bytes(), options.tls_cert.read_bytes())
-        port = server.add_secure_port(options.listen, grpc.ssl_server_credentials([pair]))
-    else:
-        port = server.add_insecure_port(options.listen)
-    return f"{host}:{_bound(port, options)}"
-
-
-def _bound(port: int, options: ServerOptions) -> int:
-    if port == 0:
-        raise OSError(f"cannot listen on {options.listen}: is something else using it?")
-    return port
-
-
-@contextmanager
-def _umask(mask: int) -> Iterator[None]:
-    """The socket must not be open to others even between its creation and a chmod."""
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
+def _new_server(guard: Guard | None = None) -> Any:
+    options = [("grpc.max_receive_message_length", REQUEST_BYTES), ("grpc.so_reuseport", 0)]
+    if guard is None:
+        return grpc.aio.server(options=options)
+    return grpc.aio.server(interceptors=[guard], options=[*options, STREAMS_A_CONNECTION])
 
 
 def parse_options(arguments: Sequence[str]) -> ServerOptions:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a gRPC server may listen: a Unix socket of its owner, TLS, or plain text on loopback.
 
-Called by the servers of suggestion/ and earlystopping/.
+Called by the servers of suggestion/, earlystopping/ and observation/.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
+from tunesmith_proto.server_certificate import CertificateError, CertificateFiles
 
 MAX_SOCKET_PATH: Final = 107
 """Bytes that fit a Unix socket's address on Linux."""
@@ -27,29 +27,51 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """`listen` is unix:/path or host:port (port 0: any free one)."""
+    """`listen` is unix:/path or host:port (port 0: any free one). A certificate is renewed by
+    exchanging its files. `open_plaintext`: whoever serves there knows callers by other means."""
 
     listen: str
     insecure: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    open_plaintext: bool = False
+
+    def check(self) -> None:
+        """What can be said before anything is opened. Raises ListenError."""
+        path = self._socket_path()
+        if path is None:
+            self._checked_tcp()
+            return
+        _check_length(path)
+        if path.parent.exists():
+            _check_own(path.parent)
 
     def bind(self, server: Any) -> str:
         """Adds the address to a server that has not started; the target to connect to. Raises
         ListenError."""
-        if self.listen.startswith(_UNIX):
-            if self.tls_cert or self.tls_key:
-                raise ListenError("TLS is for host:port; a Unix socket needs none")
-            return _bind_unix(server, Path(self.listen.removeprefix(_UNIX).removeprefix("//")))
-        return self._bind_tcp(server)
+        path = self._socket_path()
+        return self._bind_tcp(server) if path is None else _bind_unix(server, path)
 
-    def _bind_tcp(self, server: Any) -> str:
+    def _socket_path(self) -> Path | None:
+        """None for TCP."""
+        if not self.listen.startswith(_UNIX):
+            return None
+        if self.tls_cert or self.tls_key:
+            raise ListenError("TLS is for host:port; a Unix socket needs none")
+        return Path(self.listen.removeprefix(_UNIX).removeprefix("//")).absolute()
+
+    def _checked_tcp(self) -> tuple[str, int, Any]:
         host, port = _host_and_port(self.listen)
         credentials = self._credentials()
+        if credentials is None:
+            self._refuse_open_plaintext(host)
+        return host, port, credentials
+
+    def _bind_tcp(self, server: Any) -> str:
+        host, port, credentials = self._checked_tcp()
         address = f"[{host}]" if ":" in host else host
         try:
             if credentials is None:
-                self._refuse_open_plaintext(host)
                 bound = server.add_insecure_port(f"{address}:{port}")
             else:
                 bound = server.add_secure_port(f"{address}:{port}", credentials)
@@ -65,12 +87,13 @@ class Listener:
         if self.tls_cert is None or self.tls_key is None:
             raise ListenError("TLS needs both --tls-cert and --tls-key")
         try:
-            pair = (self.tls_key.read_bytes(), self.tls_cert.read_bytes())
-        except OSError as error:
-            raise ListenError(f"cannot read {error.filename}: {error.strerror}") from error
-        return grpc.ssl_server_credentials([pair])
+            return CertificateFiles(self.tls_cert, self.tls_key).credentials()
+        except CertificateError as error:
+            raise ListenError(str(error)) from error
 
     def _refuse_open_plaintext(self, host: str) -> None:
+        if self.open_plaintext:
+            return
         if not self.insecure:
             raise ListenError(
                 f"{self.listen} would be plaintext: give --tls-cert and --tls-key, "
@@ -88,7 +111,7 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
 
@@ -101,9 +124,7 @@ def _host_and_port(listen: str) -> tuple[str, int]:
 
 
 def _bind_unix(server: Any, path: Path) -> str:
-    path = path.absolute()
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        raise ListenError(f"the path {path} is longer than {MAX_SOCKET_PATH} bytes")
+    _check_length(path)
     _own_directory(path.parent)
     _clear(path)
     # The socket must not be open to others even between its creation and a chmod.
@@ -117,12 +138,21 @@ def _bind_unix(server: Any, path: Path) -> str:
     return f"{_UNIX}{path}"
 
 
+def _check_length(path: Path) -> None:
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise ListenError(f"the path {path} is longer than {MAX_SOCKET_PATH} bytes")
+
+
 def _own_directory(folder: Path) -> None:
-    """Whoever may enter the folder may connect, so it is its owner's alone."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ListenError(f"cannot make the folder {folder}: {error.strerror}") from error
+    _check_own(folder)
+
+
+def _check_own(folder: Path) -> None:
+    """Whoever may enter the folder may connect, so it is its owner's alone."""
     found = folder.stat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise ListenError(

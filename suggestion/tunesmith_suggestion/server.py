@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tunesmith_proto import wire
+from tunesmith_proto.guard import STREAMS_A_CONNECTION, Guard
 from tunesmith_proto.listening import Listener, ListenError
 from tunesmith_suggestion.core import SuggestionCore
 from tunesmith_suggestion.katib import KatibCore
@@ -36,6 +38,7 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 bounded by it; who may send at all, by the socket's owner, loopback or TLS."""
 STOP_GRACE_S: Final = 1.5
 _EXIT_USAGE: Final = 2
+OpenGuard = Callable[[], AbstractAsyncContextManager[Guard]]
 _HEALTH_NAMES: Final = ("", wire.SUGGESTIONS, wire.KATIB_SUGGESTION, wire.KATIB_HEALTH_SERVICE)
 
 
@@ -56,10 +59,19 @@ class ServerOptions:
 class SuggestionServer:
     """The service on an event loop: `start`, then `stop` once."""
 
-    def __init__(self, options: ServerOptions, registry: Registry | None = None) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        registry: Registry | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        """`guard` asks in a cluster who calls; without it nobody is asked."""
         self._options = options
         self.compute = Compute(options.workers or min(4, os.cpu_count() or 1))
-        self._server: Any = grpc.aio.server(options=_channel_options(options))
+        self._server: Any = grpc.aio.server(
+            interceptors=[guard] if guard else None,
+            options=_channel_options(options) + ([STREAMS_A_CONNECTION] if guard else []),
+        )
         self._health = health.aio.HealthServicer()
         registry = registry or Registry()
         suggestions = SuggestionsServicer(SuggestionCore(registry), self.compute)
@@ -95,20 +107,25 @@ async def serve(
     ready: Callable[[str], None] = lambda _: None,
     *,
     registry: Registry | None = None,
+    guard: OpenGuard | None = None,
 ) -> bool:
     """Serves until the event is set; `ready` hears the target. Raises ListenError.
 
     False when a computation still runs on a thread, which Python would wait for at exit.
     """
-    server = SuggestionServer(options, registry)
-    ready(await server.start())
-    await until.wait()
-    await server.stop()
+    async with guard() if guard else nullcontext() as opened:
+        server = SuggestionServer(options, registry, opened)
+        ready(await server.start())
+        await until.wait()
+        await server.stop()
     return server.compute.is_idle
 
 
-def run_server(options: ServerOptions, registry: Registry | None = None) -> int:
-    """Serves until SIGTERM or SIGINT, at most two seconds longer; the exit status.
+def run_server(
+    options: ServerOptions, registry: Registry | None = None, guard: OpenGuard | None = None
+) -> int:
+    """Serves until SIGTERM or SIGINT, at most two seconds longer; the exit status. `guard` is
+    opened in the event loop.
 
     To be called on the main thread, by a process that does nothing else.
     """
@@ -119,7 +136,7 @@ def run_server(options: ServerOptions, registry: Registry | None = None) -> int:
     if options.exit_with_parent:
         threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
     try:
-        is_idle = asyncio.run(_serve_until_signalled(options, registry))
+        is_idle = asyncio.run(_serve_until_signalled(options, registry, guard))
     except ListenError as error:
         sys.stderr.write(f"tunesmith_suggestion: {error}\n")
         return _EXIT_USAGE
@@ -129,7 +146,9 @@ def run_server(options: ServerOptions, registry: Registry | None = None) -> int:
     return 0
 
 
-async def _serve_until_signalled(options: ServerOptions, registry: Registry | None) -> bool:
+async def _serve_until_signalled(
+    options: ServerOptions, registry: Registry | None, guard: OpenGuard | None
+) -> bool:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -139,6 +158,7 @@ async def _serve_until_signalled(options: ServerOptions, registry: Registry | No
         stopped,
         lambda target: logger.info("listening on %s", target),
         registry=registry,
+        guard=guard,
     )
 
 

@@ -23,10 +23,11 @@ from tunesmith_controller.stores.sqlite import SqliteStore
 from tunesmith_controller.trial_directory import StoredTrials
 from tunesmith_metrics_collector.sink import open_channel
 from tunesmith_observation.by_name import NamedTrial
-from tunesmith_observation.server import OptionError, serve_db_manager
+from tunesmith_observation.server import serve_db_manager
 from tunesmith_observation.sql import SqlObservationLog
 from tunesmith_proto import wire
 from tunesmith_proto.katib import api_pb2
+from tunesmith_proto.listening import ListenError
 
 NOON = "2025-01-31T12:00:00Z"
 
@@ -223,7 +224,7 @@ def test_an_unknown_owner_is_no_reason_to_guess(tmp_path: Path) -> None:
 def test_an_address_that_others_reach_is_refused(tmp_path: Path) -> None:
     async def run() -> None:
         log = SqlObservationLog.open(f"sqlite:///{tmp_path}/o.db")
-        with pytest.raises(OptionError, match="loopback"):
+        with pytest.raises(ListenError, match="loopback"):
             await serve_db_manager(log, Broken(), "0.0.0.0:6789")
         await log.aclose()
 

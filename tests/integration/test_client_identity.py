@@ -53,9 +53,7 @@ async def served(hears: Hears, issuer: Authority) -> AsyncIterator[str]:
 
 async def asked(target: str, identity: Identity, tokens: Sequence[str]) -> None:
     """Once for each token, which is written into the file before."""
-    client = GrpcSuggestionClient(
-        deadline_s=5.0, reconnect_s=0.2, credentials=lambda _: identity.channel_credentials()
-    )
+    client = GrpcSuggestionClient(deadline_s=5.0, reconnect_s=0.2, trust=lambda _: identity)
     problem: Problem = a_problem("grid", GRID)
     try:
         for token in tokens:

@@ -21,6 +21,7 @@ from tunesmith_controller.hosts import katib_suggestions
 from tunesmith_controller.hosts.delta import DeltaConversation
 from tunesmith_controller.ports import Ask, Endpoint, SearchEnded, Suggested
 from tunesmith_proto import wire
+from tunesmith_proto.credentials import FollowedChannel, Trust
 from tunesmith_proto.katib import api_pb2 as katib_pb
 from tunesmith_proto.v1 import suggestions_pb2 as pb
 
@@ -31,7 +32,7 @@ RECONNECT_S: Final = 5.0
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 Reply = TypeVar("Reply", bound=Message)
-Credentials = Callable[[str], "grpc.ChannelCredentials | None"]
+TrustOf = Callable[[str], Trust | None]
 
 
 def _plaintext(_: str) -> None:
@@ -51,12 +52,12 @@ class GrpcSuggestionClient:
         deadline_s: float = DEADLINE_S,
         reconnect_s: float = RECONNECT_S,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
-        credentials: Credentials = _plaintext,
+        trust: TrustOf = _plaintext,
     ) -> None:
-        """`credentials(target)` are those of a channel to it, None for plain text: a Unix socket,
-        or a service of other people in a cluster."""
+        """`trust(target)` is how a service is trusted and told who calls, None for plain text: a
+        Unix socket, or a service of other people in a cluster."""
         self._channels = _Channels(
-            deadline_s, min(reconnect_s, deadline_s), max_message_bytes, credentials
+            deadline_s, min(reconnect_s, deadline_s), max_message_bytes, trust
         )
         self._conversation = DeltaConversation(self._channels, chunk_bytes=max_message_bytes // 4)
         self._katib_targets: set[str] = set()
@@ -111,9 +112,9 @@ class _Channels:
         deadline_s: float,
         reconnect_s: float,
         max_message_bytes: int,
-        credentials: Credentials,
+        trust: TrustOf,
     ) -> None:
-        self._credentials = credentials
+        self._trust = trust
         self._deadline_s = deadline_s
         self._reconnect_s = reconnect_s
         self._options = _channel_options(max_message_bytes)
@@ -151,10 +152,12 @@ class _Channels:
         return self._channels[target]
 
     def _opened(self, target: str) -> Any:
-        credentials = self._credentials(target)
-        if credentials is None:
+        trust = self._trust(target)
+        if trust is None:
             return grpc.aio.insecure_channel(target, options=self._options)
-        return grpc.aio.secure_channel(target, credentials, options=self._options)
+        return FollowedChannel(
+            trust, lambda shown: grpc.aio.secure_channel(target, shown, options=self._options)
+        )
 
 
 def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
