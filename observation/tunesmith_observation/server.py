@@ -27,8 +27,10 @@ from tunesmith_observation.authorization import (
     ObservationRules,
 )
 from tunesmith_observation.by_name import TrialDirectory
+from tunesmith_observation.database import CONNECTIONS
+from tunesmith_observation.journal import JournaledLog
+from tunesmith_observation.opening import ServedLog, StoreOptions, open_log
 from tunesmith_observation.servicer import DBManagerServicer, bind, bind_db_manager
-from tunesmith_observation.sql import SqlObservationLog
 from tunesmith_proto.callers import AddressBook, Authenticator, by_address, by_token
 from tunesmith_proto.guard import STREAMS_A_CONNECTION, Guard
 from tunesmith_proto.listening import Listener, ListenError, is_loopback
@@ -44,17 +46,24 @@ _GRACE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """`listen` is unix:/path or HOST:PORT (port 0: any free one); `db` is a database URL.
-    katib_listen: HOST:PORT where Katib's clients are served in plain text; empty for nowhere.
-    katib_read: one of KATIB_READ."""
+    """`listen` is unix:/path or HOST:PORT (port 0: any free one); the store is as in
+    StoreOptions. katib_listen: HOST:PORT where Katib's clients are served in plain text; empty for
+    nowhere. katib_read: one of KATIB_READ."""
 
     listen: str
     db: str
+    db_password_file: Path | None = None
+    journal: Path | None = None
+    connections: int = CONNECTIONS
     insecure: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
     katib_listen: str = ""
     katib_read: str = "any"
+
+    @property
+    def store(self) -> StoreOptions:
+        return StoreOptions(self.db, self.db_password_file, self.journal, self.connections)
 
     @property
     def listener(self) -> Listener:
@@ -86,7 +95,7 @@ def run_server(options: ServerOptions, access: OpenAccess | None = None) -> int:
     """
     try:
         check(options, is_guarded=access is not None)
-        log = SqlObservationLog.open(options.db)
+        log = open_log(options.store)
         asyncio.run(_serve(options, log, access))
     except (ListenError, Invalid) as error:
         print(f"tunesmith db-manager: {error}", file=sys.stderr)
@@ -111,13 +120,13 @@ def check(options: ServerOptions, *, is_guarded: bool) -> None:
         options.katib_listener.check()
 
 
-async def _serve(options: ServerOptions, log: SqlObservationLog, access: OpenAccess | None) -> None:
+async def _serve(options: ServerOptions, log: ServedLog, access: OpenAccess | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
-        async with serving(options, log, access) as addresses:
+        async with kept_up(log), serving(options, log, access) as addresses:
             print(f"tunesmith db-manager: listening on {' and '.join(addresses)}", flush=True)
             await stopping.wait()
     finally:
@@ -125,8 +134,20 @@ async def _serve(options: ServerOptions, log: SqlObservationLog, access: OpenAcc
 
 
 @asynccontextmanager
+async def kept_up(log: ServedLog) -> AsyncIterator[None]:
+    """With what a log does by itself."""
+    work = asyncio.ensure_future(log.run()) if isinstance(log, JournaledLog) else None
+    try:
+        yield
+    finally:
+        if work is not None:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+
+@asynccontextmanager
 async def serving(
-    options: ServerOptions, log: SqlObservationLog, access: OpenAccess | None = None
+    options: ServerOptions, log: ServedLog, access: OpenAccess | None = None
 ) -> AsyncIterator[Sequence[str]]:
     """Serves while it is open; yields the gRPC targets, Katib's last where it is asked for. Raises
     ListenError, Unavailable."""
@@ -142,7 +163,7 @@ async def serving(
 
 async def start_server(
     options: ServerOptions,
-    log: SqlObservationLog,
+    log: ServedLog,
     trials: TrialDirectory | None = None,
     *,
     access: Access | None = None,
@@ -160,7 +181,7 @@ async def start_server(
 
 
 async def start_katib_server(
-    options: ServerOptions, log: SqlObservationLog, access: Access
+    options: ServerOptions, log: ServedLog, access: Access
 ) -> tuple[Any, str]:
     """The same for Katib's clients, who speak plain text and say nothing of themselves: DBManager
     alone, and trials are known by the addresses of their pods. Raises ListenError."""
@@ -173,7 +194,7 @@ async def start_katib_server(
 
 
 async def serve_db_manager(
-    log: SqlObservationLog,
+    log: ServedLog,
     trials: TrialDirectory,
     address: str,
     *,
@@ -215,6 +236,9 @@ def parse_options(arguments: Sequence[str]) -> ServerOptions:
     parser = argparse.ArgumentParser("tunesmith db-manager", description="the observation service")
     parser.add_argument("--listen", required=True, help="unix:/PATH or HOST:PORT")
     parser.add_argument("--db", required=True, help="sqlite:////PATH/observations.db")
+    parser.add_argument("--db-password-file", type=Path, help="goes into the URL")
+    parser.add_argument("--journal", type=Path, help="folder for reports while --db is away")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="to the database")
     parser.add_argument("--insecure", action="store_true", help="no TLS, on loopback only")
     parser.add_argument("--tls-cert", type=Path, help="PEM certificate chain")
     parser.add_argument("--tls-key", type=Path, help="PEM private key")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The observation log as gRPC services: ours for collectors, Katib's DBManager for its clients.
 
-Both are thin: a request becomes a call on `SqlObservationLog`, its errors become codes. Authors of
+Both are thin: a request becomes a call on a log, its errors become codes. Authors of
 other servers bind them with `bind`.
 """
 
@@ -27,7 +27,7 @@ from tunesmith_observation.by_name import (
     the_one,
 )
 from tunesmith_observation.limits import RowLimitReached
-from tunesmith_observation.sql import SqlObservationLog
+from tunesmith_observation.opening import ServedLog
 from tunesmith_observation.times import microseconds, rfc3339
 from tunesmith_proto import wire
 from tunesmith_proto.katib import api_pb2
@@ -67,7 +67,7 @@ async def _answered(context: Any) -> AsyncIterator[None]:
 class ObservationsServicer:
     """tunesmith.v1.Observations."""
 
-    def __init__(self, log: SqlObservationLog) -> None:
+    def __init__(self, log: ServedLog) -> None:
         self._log = log
 
     async def Report(self, request: pb.ReportRows, context: Any) -> pb.Acknowledgement:
@@ -124,7 +124,7 @@ class DBManagerServicer:
 
     def __init__(
         self,
-        log: SqlObservationLog,
+        log: ServedLog,
         trials: TrialDirectory | None = None,
         on_rows: Callable[[str], None] = lambda trial_uid: None,
     ) -> None:
@@ -208,7 +208,7 @@ def _check_reply(
 
 async def bind(
     server: Any,
-    log: SqlObservationLog,
+    log: ServedLog,
     trials: TrialDirectory | None = None,
 ) -> None:
     """Adds both services and health to a grpc.aio server."""

@@ -18,7 +18,7 @@ from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Acknowledged, Report, SourceState
 from tunesmith_observation import by_name, statements
 from tunesmith_observation.by_name import NamedRow, NamedTrial, Window
-from tunesmith_observation.database import Database
+from tunesmith_observation.database import CONNECTIONS, Database
 from tunesmith_observation.limits import MAX_INT, Limits, check_report, check_text
 from tunesmith_observation.migrations import upgrade
 from tunesmith_observation.schema import ROWS, SOURCES
@@ -49,10 +49,12 @@ class SqlObservationLog:
         self._limits = limits or Limits()
 
     @classmethod
-    def open(cls, url: str | URL, limits: Limits | None = None) -> Self:
+    def open(
+        cls, url: str | URL, limits: Limits | None = None, *, connections: int = CONNECTIONS
+    ) -> Self:
         """Upgrades the tables, then opens. Blocks. Raises Unavailable; Invalid for the URL."""
         upgrade(url)
-        return cls(Database(url), limits)
+        return cls(Database(url, connections), limits)
 
     async def aclose(self) -> None:
         """Waits for what was begun, then closes."""
