@@ -13,6 +13,7 @@ import typer
 
 from tunesmith.cli.commands import changing, looking, running, serving
 from tunesmith.cli.commands.certify import certify
+from tunesmith.cli.commands.installing import doctor, install, uninstall
 
 app = typer.Typer(
     name="tunesmith",
@@ -72,6 +73,9 @@ _VERBS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("delete", "Delete an experiment and its trials.", changing.delete),
     ("algorithms", "List algorithms, or the settings of one.", looking.algorithms),
     ("certify", "Try a suggestion service from outside.", certify),
+    ("install", "Install tunesmith on a cluster.", install),
+    ("uninstall", "Take tunesmith off a cluster.", uninstall),
+    ("doctor", "Look an installation on a cluster over.", doctor),
     ("serve", "Run the controller and the API of this machine.", serving.serve),
     ("controller", "Run the controller of this machine alone.", serving.controller),
     ("suggestion", "Serve the algorithms over gRPC.", serving.suggestion),

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may differ between installations. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from typing import Final
+
+CONTROLLER: Final = "tunesmith-controller"
+SUGGESTION: Final = "tunesmith-suggestion"
+OBSERVATION: Final = "tunesmith-observation"
+DB_MANAGER: Final = "katib-db-manager"
+"""The Service by which Katib's clients know the observation service."""
+DATABASE_SECRET: Final = "tunesmith-database"  # noqa: S105 - a name
+IMAGE: Final = "ghcr.io/tunesmith/tunesmith"
+PART_OF: Final = {"app.kubernetes.io/part-of": "tunesmith"}
+
+
+def default_image() -> str:
+    """Of the version that runs."""
+    return f"{IMAGE}:{version('tunesmith')}"
+
+
+class Database(StrEnum):
+    POSTGRES = "postgres"
+    MYSQL = "mysql"
+    EXTERNAL = "external"
+    SQLITE = "sqlite"
+    """A file on the volume of the observation service: the smallest installation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """namespace: where it is. only: the one namespace that it looks after; None for all, which
+    takes rights in the whole cluster. image: of all that is ours. database_url: of an EXTERNAL one,
+    without its password, which Secret tunesmith-database has. webhooks: whether the API server asks
+    for admission; without, collectors are put into templates of known kinds. katib_listener:
+    whether Katib's own clients are served, in plain text. cert_manager: it makes the certificates
+    instead of the controller."""
+
+    namespace: str = "kubeflow"
+    only: str | None = None
+    image: str = f"{IMAGE}:latest"
+    pull_policy: str = "IfNotPresent"
+    database: Database = Database.POSTGRES
+    database_url: str = ""
+    database_image: str = ""
+    webhooks: bool = True
+    katib_listener: bool = True
+    cert_manager: bool = False
+    replicas: int = 2
+
+    @property
+    def has_webhooks(self) -> bool:
+        """A namespaced installation may not ask the API server for anything cluster-wide."""
+        return self.webhooks and self.only is None
