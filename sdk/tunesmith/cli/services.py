@@ -75,16 +75,3 @@ def collect(arguments: Sequence[str]) -> int:
     from tunesmith_metrics_collector import process  # noqa: PLC0415
 
     return process.run_collector(process.parse_options(arguments))
-
-
-def serve_observations(
-    listen: str, db: str, insecure: bool, tls_cert: Path | None, tls_key: Path | None
-) -> int:
-    """The exit status of the observation service."""
-    from tunesmith_observation import server as observation_server  # noqa: PLC0415
-
-    return observation_server.run_server(
-        observation_server.ServerOptions(
-            listen=listen, db=db, insecure=insecure, tls_cert=tls_cert, tls_key=tls_key
-        )
-    )

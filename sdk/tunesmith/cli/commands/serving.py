@@ -5,12 +5,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
 
 from tunesmith.cli.arguments import Cpus, Insecure, Listen, RuntimeChoice, TlsFile
 from tunesmith.cli.forms import Runtime
+
+AskCluster = Annotated[
+    bool, typer.Option("--cluster", help="Ask the cluster's API server who calls.")
+]
+Kubeconfig = Annotated[
+    Path | None, typer.Option(help="Of the cluster (default: the pod's own, or kubectl's).")
+]
+KubeContext = Annotated[str | None, typer.Option(help="In the kubeconfig.")]
+Installed = Annotated[str, typer.Option(help="Where tunesmith is installed.")]
 
 
 def serve(
@@ -123,14 +133,26 @@ def suggestion(
     insecure: Insecure = False,
     tls_cert: TlsFile = None,
     tls_key: TlsFile = None,
+    cluster: AskCluster = False,
+    kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
+    namespace: Installed = "kubeflow",
 ) -> None:
-    """Serve the algorithms over gRPC (Katib's api.v1.beta1.Suggestion and tunesmith's own).
+    """Serve the algorithms over gRPC (Katib's api.v1.beta1.Suggestion and tunesmith's own). With
+    --cluster only its controller may ask.
 
     Example:  tunesmith suggestion --listen 127.0.0.1:6789 --insecure
     """
-    from tunesmith.cli.services import serve_suggestions  # noqa: PLC0415
+    if not cluster:
+        from tunesmith.cli.services import serve_suggestions  # noqa: PLC0415
 
-    raise typer.Exit(serve_suggestions(listen, insecure, tls_cert, tls_key))
+        raise typer.Exit(serve_suggestions(listen, insecure, tls_cert, tls_key))
+    from tunesmith_suggestion.server import ServerOptions  # noqa: PLC0415
+
+    access = _cluster_access()
+    options = ServerOptions(listen, insecure, tls_cert, tls_key)
+    place = access.ClusterPlace(kubeconfig, context, namespace)
+    raise typer.Exit(access.serve_suggestions(options, place))
 
 
 def earlystopping(
@@ -184,11 +206,57 @@ def db_manager(
     insecure: Insecure = False,
     tls_cert: TlsFile = None,
     tls_key: TlsFile = None,
+    katib_listen: Annotated[
+        str,
+        typer.Option(
+            help="With --cluster: also serve Katib's clients there, in plain text; pods are known"
+            " by their address.",
+            metavar="ADDR",
+        ),
+    ] = "",
+    katib_read: Annotated[
+        str,
+        typer.Option(
+            help="Who reads there: any, as with Katib, or trials, each its own.",
+            metavar="any|trials",
+        ),
+    ] = "any",
+    cluster: AskCluster = False,
+    kubeconfig: Kubeconfig = None,
+    context: KubeContext = None,
+    namespace: Installed = "kubeflow",
+    only: Annotated[
+        str | None, typer.Option(help="The one namespace with trials (default: all).")
+    ] = None,
 ) -> None:
     """Serve the observation log over gRPC (Katib's api.v1.beta1.DBManager and tunesmith's own).
+    With --cluster each trial may report its own rows, and the controller everything.
 
     Example:  tunesmith db-manager --listen 127.0.0.1:6790 --db sqlite:////tmp/rows.db --insecure
     """
-    from tunesmith.cli.services import serve_observations  # noqa: PLC0415
+    from tunesmith_observation.server import ServerOptions, run_server  # noqa: PLC0415
 
-    raise typer.Exit(serve_observations(listen, db, insecure, tls_cert, tls_key))
+    options = ServerOptions(
+        listen=listen,
+        db=db,
+        insecure=insecure,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        katib_listen=katib_listen,
+        katib_read=katib_read,
+    )
+    if not cluster:
+        raise typer.Exit(run_server(options))
+    access = _cluster_access()
+    place = access.ClusterPlace(kubeconfig, context, namespace, only)
+    raise typer.Exit(access.serve_observations(options, place))
+
+
+def _cluster_access() -> ModuleType:
+    """Ends the command where what it needs is not installed."""
+    try:
+        from tunesmith.cli import cluster_access  # noqa: PLC0415
+    except ImportError as error:
+        print(f"error: {error}\ntry:   pip install 'tunesmith[cluster]'", file=sys.stderr)
+        raise typer.Exit(3) from None
+    return cluster_access
