@@ -206,6 +206,14 @@ def db_manager(
     insecure: Insecure = False,
     tls_cert: TlsFile = None,
     tls_key: TlsFile = None,
+    db_password_file: Annotated[
+        Path | None, typer.Option(help="The password that goes into the URL.")
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="Folder that takes reports while a database server is away."),
+    ] = None,
+    connections: Annotated[int, typer.Option(min=1, help="To a database server, at most.")] = 12,
     katib_listen: Annotated[
         str,
         typer.Option(
@@ -242,6 +250,9 @@ def db_manager(
         insecure=insecure,
         tls_cert=tls_cert,
         tls_key=tls_key,
+        db_password_file=db_password_file,
+        journal=journal,
+        connections=connections,
         katib_listen=katib_listen,
         katib_read=katib_read,
     )
