@@ -63,8 +63,11 @@ def images() -> list[Image]:
     ]
 
 
-def debian(name: str, packages: Sequence[str], config: dict[str, Any]) -> Image:
-    """An image of Debian packages for one lane, say a database; `config` as in OCI's image.
+def debian(
+    name: str, packages: Sequence[str], config: dict[str, Any], user: int | None = None
+) -> Image:
+    """An image of Debian packages for one lane, say a database; `config` as in OCI's image. `user`:
+    a uid that has a name there, which some programs ask for.
 
     About half a minute the first time; give it to a node with `node_tier.import_images`.
     """
@@ -72,7 +75,7 @@ def debian(name: str, packages: Sequence[str], config: dict[str, Any]) -> Image:
     folder.mkdir(parents=True, exist_ok=True)
     kind = re.sub(r"[^a-z0-9]+", "-", name)
     with _alone(folder):
-        return Image(name, (_base(folder, packages, kind),), {"Env": _ENVIRONMENT, **config})
+        return Image(name, (_base(folder, packages, kind, user),), {"Env": _ENVIRONMENT, **config})
 
 
 def requirements(extras: tuple[str, ...] = ("cluster", "examples")) -> list[str]:
@@ -126,10 +129,17 @@ def _run(argv: list[str], **others: Any) -> None:
         raise RuntimeError(f"{' '.join(argv)}\nended with {done.returncode}:\n{end}")
 
 
-def _base(folder: Path, packages: Sequence[str] = PACKAGES, kind: str = "base") -> Layer:
+def _base(
+    folder: Path,
+    packages: Sequence[str] = PACKAGES,
+    kind: str = "base",
+    user: int | None = None,
+) -> Layer:
     options = ["--variant=minbase", f"--include={','.join(packages)}"]
     # The folders themselves stay: dpkg looks for them.
     hooks = [f'--customize-hook=find "$1"/{path} -mindepth 1 -delete' for path in _UNWANTED]
+    if user is not None:
+        hooks.append(f'--customize-hook=chroot "$1" useradd --uid {user} --no-create-home own')
 
     def make(out: Path) -> None:
         _run(["mmdebstrap", *options, *hooks, SUITE, str(out)])
