@@ -7,6 +7,7 @@ The services run as processes, with the rights that they have in an installation
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -53,6 +54,7 @@ class World:
     """Trial `a` of namespace team in attempt 2, others beside it, and services."""
 
     cluster: Cluster
+    folder: Path
     ours: Authority
     team: Objects
     other: Objects
@@ -71,7 +73,8 @@ class World:
 
     def channel(self, target: str = "") -> Any:
         trusting = grpc.ssl_channel_credentials(self.ours.pem)
-        return grpc.aio.secure_channel(target or self.target, trusting)
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        return grpc.aio.secure_channel(target or self.target, trusting, options=options)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         trials = "/apis/kubeflow.org/v1beta1/trials"
         cluster.wait_until(lambda: cluster.exists(trials), "trials are served")
         cluster.create_namespace(SYSTEM)
-        found = _filled(cluster)
+        found = _filled(cluster, folder)
         tls = _certificate(folder, found.ours)
         config = may(cluster, "tunesmith-observation", OBSERVATION_RULES)
         ports = free_ports(2)
@@ -108,11 +111,11 @@ def _certificate(folder: Path, ours: Authority) -> list[str]:
     return ["--tls-cert", str(folder / "tls.crt"), "--tls-key", str(folder / "tls.key")]
 
 
-def _filled(cluster: Cluster) -> World:
+def _filled(cluster: Cluster, folder: Path) -> World:
     team, other = Objects.new(cluster, "team"), Objects.new(cluster, "other")
     trial, sibling = team.trial("a", 2), team.trial("b", 1)
     namesake = other.trial("a", 2)
-    world = World(cluster, authority("ours"), team, other, trial)
+    world = World(cluster, folder, authority("ours"), team, other, trial)
     jobs = {
         "own": team.attempt(trial, 2),
         "sibling": team.attempt(sibling, 1),
@@ -460,6 +463,34 @@ def test_callers_who_are_known_go_on_while_the_api_server_is_away(world: World) 
             assert await world.asked(REPORT, fresh) is OK
             found = await answer(pod, READ_BY_NAME, world.about(READ_BY_NAME))
             assert found is OK
+
+    run(scenario)
+
+
+def test_a_certificate_is_exchanged_under_calls_and_none_is_refused(world: World) -> None:
+    """File by file, as not even the kubelet does it."""
+    pair = world.ours.issue()
+
+    async def keep_calling(ended: asyncio.Event) -> int:
+        calls = 0
+        while not ended.is_set():
+            # Each with a connection of its own, as other pods have.
+            assert await world.asked(REPORT, world.tokens["own"]) is OK
+            calls += 1
+        return calls
+
+    async def scenario() -> None:
+        ended = asyncio.Event()
+        calling = asyncio.create_task(keep_calling(ended))
+        await asyncio.sleep(0.2)
+        (world.folder / "tls.key").write_bytes(pair.key)
+        await asyncio.sleep(0.2)
+        (world.folder / "tls.crt").write_bytes(pair.certificate)
+        place = ("127.0.0.1", int(world.target.rpartition(":")[2]))
+        shown = await asyncio.to_thread(ssl.get_server_certificate, place, timeout=10)
+        assert shown == pair.certificate.decode()
+        ended.set()
+        assert await calling > 10
 
     run(scenario)
 

@@ -58,7 +58,12 @@ def about(method: wire.Method, uid: str, attempt: int, trial: str, namespace: st
             log = api_pb2.ObservationLog(metric_logs=[entry])
             return api_pb2.ReportObservationLogRequest(trial_name=trial, observation_log=log)
     fields = set(method.request.DESCRIPTOR.fields_by_name)
-    values: dict[str, Any] = {"trial_uid": uid, "attempt": attempt, "trial_name": trial}
+    values: dict[str, Any] = {
+        "trial_uid": uid,
+        "attempt": attempt,
+        "trial_name": trial,
+        "reason": "it falls behind",
+    }
     return method.request(**{name: values[name] for name in fields & set(values)})
 
 

@@ -154,13 +154,20 @@ def judged(pod: Json, job: Json, trial: Json) -> TrialCaller:
     recorded = str(run.get("jobUID") or "")
     if recorded and job["metadata"]["uid"] != recorded:
         raise NotATrials(f"{what} is not the one that trial {name} runs")
-    attempt = attempt_of(job, uid)
+    attempt = _attempt_of(job, uid)
     if attempt is None or attempt > max(int(run.get("attempt") or 0), 1):
         raise NotATrials(f"{what} is of no attempt of trial {name}")
     if not _agrees(pod, uid, attempt):
         raise NotATrials(f"its annotations are not those of attempt {attempt} of trial {name}")
     metadata = pod["metadata"]
     return TrialCaller(uid, attempt, str(metadata["namespace"]), name, str(metadata["name"]))
+
+
+def _attempt_of(job: Json, trial_uid: str) -> int | None:
+    try:
+        return attempt_of(job, trial_uid)
+    except ValueError:  # of thousands of digits: nobody's whom we know
+        return None
 
 
 def _agrees(pod: Json, trial_uid: str, attempt: int) -> bool:
