@@ -59,10 +59,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """Durable up to `offset`. `fenced`: a newer attempt has begun, nothing was stored."""
+    """Durable up to `offset`. `fenced`: a newer attempt has begun, nothing was stored.
+    `stop_reason`: why the attempt should end early, empty when it should not."""
 
     offset: int
     fenced: bool = False
+    stop_reason: str = ""
 
 
 class ObservationLog(Protocol):
@@ -87,6 +89,11 @@ class ObservationLog(Protocol):
         `fenced`."""
         ...
 
+    async def stop(self, trial_uid: str, attempt: int, reason: str) -> None:
+        """From now on reports of the attempt are answered with the reason; of several, the first
+        one stays. Raises Invalid for an empty one and Unavailable."""
+        ...
+
     async def delete(self, trial_uid: str) -> None:
-        """Removes all rows and sources of a trial; nothing happens when there are none."""
+        """Removes all rows, sources and stops of a trial; nothing happens when there are none."""
         ...

@@ -73,7 +73,7 @@ class GrpcObservationLog:
         answer = Acknowledged(0)
         for part in split(report):
             reply = await self._call("Report", _message(part))
-            answer = Acknowledged(reply.offset, reply.fenced)
+            answer = Acknowledged(reply.offset, reply.fenced, reply.stop_reason)
             if reply.stop_reason:
                 self._on_stop(reply.stop_reason)
             if answer.fenced:
@@ -105,6 +105,14 @@ class GrpcObservationLog:
     async def fence(self, trial_uid: str, attempt: int) -> None:
         """Refuses attempts below `attempt` from now on."""
         await self._call("Fence", pb.FenceAttempts(trial_uid=trial_uid, attempt=attempt))
+
+    async def stop(self, trial_uid: str, attempt: int, reason: str) -> None:
+        """Answers reports of the attempt with the reason from now on."""
+        try:
+            request = pb.StopAttempt(trial_uid=trial_uid, attempt=attempt, reason=reason)
+        except ValueError as error:
+            raise Invalid(f"the stop does not fit into a message: {error}") from error
+        await self._call("Stop", request)
 
     async def delete(self, trial_uid: str) -> None:
         """Removes all rows and sources of a trial."""

@@ -214,6 +214,10 @@ class JournaledLog:
         await (await self._log()).fence(trial_uid, attempt)
         self._is_away = False
 
+    async def stop(self, trial_uid: str, attempt: int, reason: str) -> None:
+        await (await self._log()).stop(trial_uid, attempt, reason)
+        self._is_away = False
+
     async def delete(self, trial_uid: str) -> None:
         await self.remove(trial_uid)
 

@@ -22,6 +22,9 @@ SOURCE_BYTES = 250
 NAME_BYTES = 253
 """As long as a Kubernetes object name may be."""
 
+REASON_BYTES = 1024
+"""Of a stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -63,6 +66,21 @@ def check_key(key: SourceKey) -> None:
         raise Invalid("a report needs a trial uid and a source")
     if not 0 <= key.attempt < 1 << 32:
         raise Invalid(f"attempt {key.attempt} is not in 0..2^32-1")
+
+
+def check_stop(trial_uid: str, attempt: int, reason: str) -> None:
+    """Raises Invalid."""
+    check_key(SourceKey(trial_uid, attempt, "-"))
+    check_text("reason", reason, REASON_BYTES)
+    if not reason:
+        raise Invalid("a stop needs a reason")
+
+
+def check_fence(trial_uid: str, attempt: int) -> None:
+    """Raises Invalid."""
+    check_text("trial uid", trial_uid, UID_BYTES)
+    if not 0 <= attempt <= MAX_INT:
+        raise Invalid(f"attempt {attempt} is not in 0..2^63-1")
 
 
 def check_rows(rows: Sequence[Row], limits: Limits) -> None:

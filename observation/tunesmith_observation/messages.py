@@ -43,7 +43,11 @@ def _notes(notes: pb.SourceNotes) -> SourceNotes:
 
 def acknowledgement(acknowledged: Acknowledged) -> pb.Acknowledgement:
     """The answer to a report."""
-    return pb.Acknowledgement(offset=acknowledged.offset, fenced=acknowledged.fenced)
+    return pb.Acknowledgement(
+        offset=acknowledged.offset,
+        fenced=acknowledged.fenced,
+        stop_reason=acknowledged.stop_reason,
+    )
 
 
 def batch(page: Page) -> pb.RowBatch:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy.engine import URL
-
 from tunesmith_api.errors import Invalid
-from tunesmith_observation.database import CONNECTIONS, parsed_url
+from tunesmith_observation.database import CONNECTIONS, Access, parsed_url
 from tunesmith_observation.journal import JournaledLog, JournalSettings
 from tunesmith_observation.sql import SqlObservationLog
 
@@ -31,20 +29,14 @@ class StoreOptions:
 
 def open_log(options: StoreOptions) -> ServedLog:
     """Blocks; with a journal it does not wait for the database. Raises Invalid for options that
-    cannot work, Unavailable, OSError for a password that cannot be read."""
-    url = _url(options)
-    opened = partial(SqlObservationLog.open, url, connections=options.connections)
-    if options.journal is None:
-        return opened()
-    if url.get_backend_name() == "sqlite":
-        raise Invalid("a journal is for a database server: SQLite is a file on this disk already")
-    return JournaledLog.open(opened, JournalSettings(options.journal))
-
-
-def _url(options: StoreOptions) -> URL:
-    url = parsed_url(options.db)
+    cannot work, Unavailable."""
     if options.connections < 1:
         raise Invalid(f"{options.connections} connections are none")
-    if options.password_file is None:
-        return url
-    return url.set(password=options.password_file.read_text(encoding="utf-8").strip())
+    access = Access(parsed_url(options.db), options.connections, options.password_file)
+    if options.journal is None:
+        return SqlObservationLog.open(access)
+    if not access.is_server:
+        raise Invalid("a journal is for a database server: SQLite is a file on this disk already")
+    return JournaledLog.open(
+        partial(SqlObservationLog.open, access), JournalSettings(options.journal)
+    )

@@ -4,7 +4,8 @@
 Names compare byte by byte on every engine (MySQL folds case and PostgreSQL sorts by locale unless
 told otherwise). The primary key of `observation_rows` is the order in which rows are read; on
 SQLite and MySQL the table is stored in it. `observation_fences` has one row per trial that was
-written to: it is locked by every writer of the trial, and counts its rows.
+written to: it is locked by every writer of the trial, and counts its rows. `observation_stops` has
+the attempts that should end early.
 """
 
 from __future__ import annotations
@@ -71,5 +72,14 @@ FENCES: Final = Table(
     Column("trial_uid", exact_string(UID_BYTES), primary_key=True),
     Column("attempt", BigInteger, nullable=False),
     Column("row_count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+STOPS: Final = Table(
+    "observation_stops",
+    METADATA,
+    Column("trial_uid", exact_string(UID_BYTES), primary_key=True),
+    Column("attempt", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", long_text(), nullable=False),
     sqlite_with_rowid=False,
 )

@@ -103,6 +103,12 @@ class ObservationsServicer:
             await self._log.fence(request.trial_uid, request.attempt)
         return pb.FenceReply()
 
+    async def Stop(self, request: pb.StopAttempt, context: Any) -> pb.StopReply:
+        """Answers when the reason is committed."""
+        async with _answered(context):
+            await self._log.stop(request.trial_uid, request.attempt, request.reason)
+        return pb.StopReply()
+
     async def Delete(self, request: pb.DeleteRows, context: Any) -> pb.DeleteReply:
         """Everything of a trial."""
         async with _answered(context):

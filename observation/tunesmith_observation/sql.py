@@ -13,13 +13,18 @@ from typing import Final, Self
 
 from sqlalchemy import URL, Connection, select
 
-from tunesmith_api.errors import Invalid
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Acknowledged, Report, SourceState
 from tunesmith_observation import by_name, statements
 from tunesmith_observation.by_name import NamedRow, NamedTrial, Window
-from tunesmith_observation.database import CONNECTIONS, Database
-from tunesmith_observation.limits import MAX_INT, Limits, check_report, check_text
+from tunesmith_observation.database import Access, Database
+from tunesmith_observation.limits import (
+    MAX_INT,
+    Limits,
+    check_fence,
+    check_report,
+    check_stop,
+)
 from tunesmith_observation.migrations import upgrade
 from tunesmith_observation.schema import ROWS, SOURCES
 
@@ -49,12 +54,10 @@ class SqlObservationLog:
         self._limits = limits or Limits()
 
     @classmethod
-    def open(
-        cls, url: str | URL, limits: Limits | None = None, *, connections: int = CONNECTIONS
-    ) -> Self:
+    def open(cls, database: str | URL | Access, limits: Limits | None = None) -> Self:
         """Upgrades the tables, then opens. Blocks. Raises Unavailable; Invalid for the URL."""
-        upgrade(url)
-        return cls(Database(url, connections), limits)
+        upgrade(database)
+        return cls(Database(database), limits)
 
     async def aclose(self) -> None:
         """Waits for what was begun, then closes."""
@@ -67,16 +70,17 @@ class SqlObservationLog:
         return await self._database.write(lambda connection: self._append(connection, report))
 
     def _append(self, connection: Connection, report: Report) -> Acknowledged:
-        trial = statements.lock_trial(connection, report.key.trial_uid)
+        trial = statements.lock_trial(connection, report.key.trial_uid, report.key.attempt)
         stored = statements.source_state(connection, report.key)
+        reason = trial.stop_reason
         if report.key.attempt < trial.fence:
-            return Acknowledged(stored.offset if stored else 0, fenced=True)
+            return Acknowledged(stored.offset if stored else 0, fenced=True, stop_reason=reason)
         if stored is None and report.trial_name:
             by_name.claim(connection, report.trial_name, report.key.trial_uid, report.key.attempt)
             trial = statements.lock_trial(connection, report.key.trial_uid)
         statements.store_rows(connection, report.key, report.rows, trial, self._limits)
         state = statements.store_source(connection, report, stored, self._limits)
-        return Acknowledged(state.offset)
+        return Acknowledged(state.offset, stop_reason=reason)
 
     async def sources(self, trial_uid: str, attempt: int) -> Mapping[str, SourceState]:
         """The sources of an attempt by name."""
@@ -125,7 +129,9 @@ class SqlObservationLog:
         ):
             for source in dict.fromkeys(row.source for row in found):
                 yield Page(source, [row for row in found if row.source == source])
-            part = query.where(statements.after(found[-1].source, found[-1].seq))
+            part = query.where(
+                statements.after(self._database.dialect, found[-1].source, found[-1].seq)
+            )
 
     async def latest_attempt(self, trial_uid: str) -> int | None:
         """The highest attempt that anything is stored of."""
@@ -135,15 +141,20 @@ class SqlObservationLog:
 
     async def fence(self, trial_uid: str, attempt: int) -> None:
         """Refuses attempts below `attempt` from now on, also after `delete`."""
-        check_text("trial uid", trial_uid, 260)
-        if not 0 <= attempt <= MAX_INT:
-            raise Invalid(f"attempt {attempt} is not in 0..2^63-1")
+        check_fence(trial_uid, attempt)
         await self._database.write(
             lambda connection: statements.raise_fence(connection, trial_uid, attempt)
         )
 
+    async def stop(self, trial_uid: str, attempt: int, reason: str) -> None:
+        """Answers reports of the attempt with the reason from now on, the first of several."""
+        check_stop(trial_uid, attempt, reason)
+        await self._database.write(
+            lambda connection: statements.put_stop(connection, trial_uid, attempt, reason)
+        )
+
     async def delete(self, trial_uid: str) -> None:
-        """Removes all rows and sources of a trial, in parts; repeat it when it raises."""
+        """Removes all rows, sources and stops of a trial, in parts; repeat it when it raises."""
         await self.remove(trial_uid)
 
     async def remove(self, trial_uid: str) -> int:

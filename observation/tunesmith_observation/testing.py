@@ -216,6 +216,47 @@ class ObservationLogContract:
         assert not await log.rows(UID, 1)
 
     @_scenario
+    async def test_reports_of_a_stopped_attempt_are_stored_and_told_the_first_reason(
+        self, log: ObservationLog
+    ) -> None:
+        await log.append(_report(loss_rows(1), 10))
+        await log.stop(UID, ATTEMPT, "the median of 3 trials is better: é")
+        await log.stop(UID, ATTEMPT, "another reason")
+        told = Acknowledged(20, stop_reason="the median of 3 trials is better: é")
+        for key in (STDOUT, PUSH, STDOUT):
+            assert await log.append(_report(loss_rows(2), 20, key)) == told
+        assert len(await log.rows(UID, ATTEMPT)) == 4
+        other = SourceKey(UID, 2, "stdout")
+        assert await log.append(_report(offset=1, key=other)) == Acknowledged(1)
+
+    @_scenario
+    async def test_an_attempt_can_be_stopped_before_its_first_report(
+        self, log: ObservationLog
+    ) -> None:
+        await log.stop(UID, 2, "late")
+        assert (await log.append(_report())).stop_reason == ""
+        assert (await log.append(_report(key=SourceKey(UID, 2, "stdout")))).stop_reason == "late"
+        await log.fence(UID, 3)
+        fenced = await log.append(_report(key=SourceKey(UID, 2, "stdout")))
+        assert fenced == Acknowledged(0, fenced=True, stop_reason="late")
+
+    @_scenario
+    async def test_deleting_takes_the_stops_too(self, log: ObservationLog) -> None:
+        await log.stop(UID, ATTEMPT, "late")
+        await log.delete(UID)
+        assert await log.append(_report(offset=3)) == Acknowledged(3)
+
+    @pytest.mark.parametrize("reason", ["", "a\0b", "x" * 1025, "\ud800"])
+    def test_a_stop_needs_a_reason_that_can_be_kept(self, tmp_path: Path, reason: str) -> None:
+        async def run() -> None:
+            async with self.open_log(tmp_path, SUITE_LIMITS) as log:
+                with pytest.raises(Invalid):
+                    await log.stop(UID, ATTEMPT, reason)
+                assert not (await log.append(_report())).stop_reason
+
+        asyncio.run(run())
+
+    @_scenario
     async def test_a_big_report_is_stored_whole_and_the_row_limit_is_exact(
         self, log: ObservationLog
     ) -> None:

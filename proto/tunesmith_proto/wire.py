@@ -97,6 +97,7 @@ SERVICES: Final[Mapping[str, Mapping[str, Method]]] = {
             ("Sources", observations_pb2.ListSources, observations_pb2.SourceList),
             ("Fence", observations_pb2.FenceAttempts, observations_pb2.FenceReply),
             ("Delete", observations_pb2.DeleteRows, observations_pb2.DeleteReply),
+            ("Stop", observations_pb2.StopAttempt, observations_pb2.StopReply),
         ),
         "Read": Method(
             OBSERVATIONS, "Read", observations_pb2.ReadRows, observations_pb2.RowBatch, True

@@ -212,7 +212,14 @@ def test_no_row_is_lost_while_the_database_is_away(installed: Installed, namespa
 def test_rows_that_a_pod_could_not_deliver_are_fetched_from_its_log(
     installed: Installed, namespace: str
 ) -> None:
-    body = experiment("undelivered", namespace, python(SLOW), maxTrialCount=2, parallelTrialCount=2)
+    body = experiment(
+        "undelivered",
+        namespace,
+        python(SLOW),
+        maxTrialCount=2,
+        parallelTrialCount=2,
+        maxFailedTrialCount=1,
+    )
     pod = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
     pod["terminationGracePeriodSeconds"] = 8
     installed.create(body)
@@ -236,7 +243,14 @@ def test_a_program_that_its_image_names_is_collected_by_the_pods_log(
     installed: Installed, namespace: str
 ) -> None:
     """No command: only the container runtime knows what runs."""
-    body = experiment("image", namespace, ["removed"], maxTrialCount=2, parallelTrialCount=2)
+    body = experiment(
+        "image",
+        namespace,
+        ["removed"],
+        maxTrialCount=2,
+        parallelTrialCount=2,
+        maxFailedTrialCount=1,
+    )
     pod = body["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]
     [container] = pod["containers"]
     del container["command"]

@@ -11,17 +11,21 @@ from typing import Any
 
 import grpc
 import pytest
+from database_servers import DatabaseServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Report, SourceKey
 from tunesmith_metrics_collector.sink import open_channel
+from tunesmith_observation.database import Access
 from tunesmith_observation.limits import Limits
 from tunesmith_observation.server import ServerOptions, start_server
 from tunesmith_observation.sql import SqlObservationLog
 from tunesmith_proto import wire
 from tunesmith_proto.katib import api_pb2
 from tunesmith_proto.v1 import observations_pb2 as pb
+
+pytest_plugins = ("database_fixtures",)
 
 NOON = "2025-01-31T12:00:00Z"
 ZERO = "0001-01-01T00:00:00Z"
@@ -66,18 +70,38 @@ class Service:
         await self.log.append(Report(key, [Row(0, "loss", uid)], 5, "trial-a", namespace))
 
 
-def serve(
-    folder: Path, scenario: Callable[[Service], Awaitable[None]], limits: Limits | None = None
-) -> None:
-    async def run() -> None:
-        log = SqlObservationLog.open(f"sqlite:///{folder}/o.db", limits)
-        server, address = await start_server(ServerOptions(f"unix:{folder}/s/o.sock", ""), log)
-        async with open_channel(address) as channel:
-            await scenario(Service(log, channel))
-        await server.stop(None)
-        await log.aclose()
+Serve = Callable[..., None]
+"""Runs a scenario, with limits if given, on a service of its own."""
 
-    asyncio.run(run())
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
+    """On each kind of database."""
+
+    def database() -> str | Access:
+        if request.param == "sqlite":
+            return f"sqlite:///{tmp_path}/o.db"
+        server: DatabaseServer = request.getfixturevalue(request.param)
+        return server.access(server.new_database())
+
+    def run(scenario: Callable[[Service], Awaitable[None]], limits: Limits | None = None) -> None:
+        asyncio.run(_served(database(), tmp_path, scenario, limits))
+
+    return run
+
+
+async def _served(
+    database: str | Access,
+    folder: Path,
+    scenario: Callable[[Service], Awaitable[None]],
+    limits: Limits | None,
+) -> None:
+    log = SqlObservationLog.open(database, limits)
+    server, address = await start_server(ServerOptions(f"unix:{folder}/s/o.sock", ""), log)
+    async with open_channel(address) as channel:
+        await scenario(Service(log, channel))
+    await server.stop(None)
+    await log.aclose()
 
 
 async def code_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
@@ -86,7 +110,7 @@ async def code_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details() or ""
 
 
-def test_rows_come_back_in_the_order_of_their_reports(tmp_path: Path) -> None:
+def test_rows_come_back_in_the_order_of_their_reports(serve: Serve) -> None:
     entries = [
         (NOON, "loss", "0.5"),
         (ZERO, "loss", "nan"),
@@ -100,16 +124,16 @@ def test_rows_come_back_in_the_order_of_their_reports(tmp_path: Path) -> None:
         assert await service.get() == entries
         assert await service.get(metric_name="acc") == entries[2:3]
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_an_empty_report_and_an_unknown_trial_are_fine(tmp_path: Path) -> None:
+def test_an_empty_report_and_an_unknown_trial_are_fine(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         await service.report()
         assert await service.get() == []
         await service.delete()
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +150,7 @@ def test_an_empty_report_and_an_unknown_trial_are_fine(tmp_path: Path) -> None:
     ],
 )
 def test_bounds_of_time_are_inclusive(
-    tmp_path: Path, bounds: dict[str, str], found: list[str]
+    serve: Serve, bounds: dict[str, str], found: list[str]
 ) -> None:
     times = ["", NOON, "2025-01-31T12:00:01Z", "2025-01-31T12:00:02Z"]
 
@@ -134,11 +158,11 @@ def test_bounds_of_time_are_inclusive(
         await service.report(*((time, "loss", str(i)) for i, time in enumerate(times)))
         assert [value for _, _, value in await service.get(**bounds)] == found
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
 def test_a_repeated_report_is_stored_once_and_a_changed_value_is_not_a_repeat(
-    tmp_path: Path,
+    serve: Serve,
 ) -> None:
     async def scenario(service: Service) -> None:
         for value in ("0.5", "0.5", "0.6", "0.5"):
@@ -149,29 +173,29 @@ def test_a_repeated_report_is_stored_once_and_a_changed_value_is_not_a_repeat(
             "0.5",
         ]
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_equal_entries_within_a_report_are_all_kept(tmp_path: Path) -> None:
+def test_equal_entries_within_a_report_are_all_kept(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         entries = [(ZERO, "loss", value) for value in ("0.5", "0.4", "0.5")]
         await service.report(*entries)
         assert await service.get() == entries
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_pushed_rows_belong_to_the_trial_that_is_collected_under_the_name(tmp_path: Path) -> None:
+def test_pushed_rows_belong_to_the_trial_that_is_collected_under_the_name(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         await service.collected("uid-1")
         await service.report((ZERO, "loss", "pushed"))
         assert [row.value for row in await service.log.rows("uid-1", 1)] == ["pushed", "uid-1"]
         assert list(await service.log.sources("uid-1", 1)) == ["stdout"]
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_rows_pushed_before_the_collector_began_are_handed_over(tmp_path: Path) -> None:
+def test_rows_pushed_before_the_collector_began_are_handed_over(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         await service.report((ZERO, "loss", "early"))
         await service.collected("uid-1", attempt=2)
@@ -180,10 +204,10 @@ def test_rows_pushed_before_the_collector_began_are_handed_over(tmp_path: Path) 
         assert values == ["early", "late", "uid-1"]
         assert [value for _, _, value in await service.get()] == values
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_pushed_rows_count_for_the_newest_attempt(tmp_path: Path) -> None:
+def test_pushed_rows_count_for_the_newest_attempt(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         await service.collected("uid-1")
         await service.log.fence("uid-1", 2)
@@ -191,10 +215,10 @@ def test_pushed_rows_count_for_the_newest_attempt(tmp_path: Path) -> None:
         assert [row.value for row in await service.log.rows("uid-1", 2)] == ["pushed"]
         assert [value for _, _, value in await service.get()] == ["pushed"]
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_a_name_in_two_namespaces_is_refused_instead_of_mixed(tmp_path: Path) -> None:
+def test_a_name_in_two_namespaces_is_refused_instead_of_mixed(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         await service.collected("uid-1", "team-a")
         await service.collected("uid-2", "team-b")
@@ -205,10 +229,10 @@ def test_a_name_in_two_namespaces_is_refused_instead_of_mixed(tmp_path: Path) ->
         rows = await service.log.rows_by_trial_name("team-b", "trial-a")
         assert [row.value for row in rows] == ["uid-2"]
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_deleting_takes_collected_and_pushed_rows_of_the_name_only(tmp_path: Path) -> None:
+def test_deleting_takes_collected_and_pushed_rows_of_the_name_only(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         await service.report((ZERO, "loss", "other"), trial="trial-b")
         await service.collected("uid-1")
@@ -217,7 +241,7 @@ def test_deleting_takes_collected_and_pushed_rows_of_the_name_only(tmp_path: Pat
         assert (await service.get(), await service.log.rows("uid-1", 1)) == ([], [])
         assert len(await service.get("trial-b")) == 1
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
 @pytest.mark.parametrize(
@@ -225,16 +249,16 @@ def test_deleting_takes_collected_and_pushed_rows_of_the_name_only(tmp_path: Pat
     [("yesterday", "loss", "1"), (NOON, "", "1"), (NOON, "loss", "x" * 1025)],
     ids=["time", "no name", "long value"],
 )
-def test_what_cannot_be_stored_is_an_invalid_argument(tmp_path: Path, entry: Entry) -> None:
+def test_what_cannot_be_stored_is_an_invalid_argument(serve: Serve, entry: Entry) -> None:
     async def scenario(service: Service) -> None:
         code, _ = await code_of(service.report((NOON, "loss", "1"), entry))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert await service.get() == []
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_a_log_too_large_for_a_reply_is_refused_with_the_ways_out(tmp_path: Path) -> None:
+def test_a_log_too_large_for_a_reply_is_refused_with_the_ways_out(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         entries = [(NOON, "loss", f"{i:0400}") for i in range(10_000)]
         await service.report(*entries[:9_000])
@@ -245,10 +269,10 @@ def test_a_log_too_large_for_a_reply_is_refused_with_the_ways_out(tmp_path: Path
         assert "metric_name" in text
         assert len(await service.get(metric_name="acc")) == 1
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_pushed_rows_count_towards_the_limit_of_the_trial(tmp_path: Path) -> None:
+def test_pushed_rows_count_towards_the_limit_of_the_trial(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         await service.report((ZERO, "loss", "early"))
         await service.collected("uid-1")
@@ -257,7 +281,7 @@ def test_pushed_rows_count_towards_the_limit_of_the_trial(tmp_path: Path) -> Non
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "3 rows" in text
 
-    serve(tmp_path, scenario, Limits(rows_per_trial=3))
+    serve(scenario, Limits(rows_per_trial=3))
 
 
 def batch(rows: int, value: str) -> pb.ReportRows:
@@ -280,7 +304,7 @@ def batch(rows: int, value: str) -> pb.ReportRows:
     ids=["1,000 rows", "1,001 rows", "1 MB", "just below 1 MiB", "long values", "above 1 MiB"],
 )
 def test_a_batch_has_at_most_1000_rows_and_1_mib(
-    tmp_path: Path, request_: pb.ReportRows, is_taken: bool
+    serve: Serve, request_: pb.ReportRows, is_taken: bool
 ) -> None:
     async def scenario(service: Service) -> None:
         call = wire.call(service.channel, wire.OBSERVATIONS, "Report")(request_)
@@ -289,10 +313,10 @@ def test_a_batch_has_at_most_1000_rows_and_1_mib(
         else:
             assert (await code_of(call))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
-def test_reading_streams_batches_of_one_source_from_a_seq_on(tmp_path: Path) -> None:
+def test_reading_streams_batches_of_one_source_from_a_seq_on(serve: Serve) -> None:
     async def scenario(service: Service) -> None:
         for source in ("stdout", "push"):
             key = SourceKey("uid-1", 2, source)
@@ -305,17 +329,17 @@ def test_reading_streams_batches_of_one_source_from_a_seq_on(tmp_path: Path) -> 
         ]
         assert batches == [("push", 500, 1000), ("stdout", 500, 1000)]
 
-    serve(tmp_path, scenario)
+    serve(scenario)
 
 
 @pytest.mark.parametrize(
     "name",
     ["", "grpc.health.v1.Health", "api.v1.beta1.DBManager", "tunesmith.v1.Observations"],
 )
-def test_health_is_served_under_all_names(tmp_path: Path, name: str) -> None:
+def test_health_is_served_under_all_names(serve: Serve, name: str) -> None:
     async def scenario(service: Service) -> None:
         health = health_pb2_grpc.HealthStub(service.channel)
         reply = await health.Check(health_pb2.HealthCheckRequest(service=name))
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
-    serve(tmp_path, scenario)
+    serve(scenario)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One suite over every observation log: SQLite, memory, and the service seen through gRPC."""
+"""One suite over every observation log: SQLite, PostgreSQL, MariaDB, memory, and the service seen
+through gRPC."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+from database_servers import DatabaseServer
 from memory_observations import MemoryObservationLog
 
 from tunesmith_api.observations import ObservationLog
@@ -15,6 +18,8 @@ from tunesmith_observation.limits import Limits
 from tunesmith_observation.server import ServerOptions, start_server
 from tunesmith_observation.sql import SqlObservationLog
 from tunesmith_observation.testing import ObservationLogContract
+
+pytest_plugins = ("database_fixtures",)
 
 
 @asynccontextmanager
@@ -31,6 +36,22 @@ class TestSqliteLog(ObservationLogContract):
     async def open_log(self, folder: Path, limits: Limits) -> AsyncIterator[ObservationLog]:
         async with sqlite_log(folder, limits) as log:
             yield log
+
+
+class TestServersLog(ObservationLogContract):
+    """On PostgreSQL and on MariaDB."""
+
+    @pytest.fixture(autouse=True)
+    def _on(self, database_server: DatabaseServer) -> None:
+        self.server = database_server
+
+    @asynccontextmanager
+    async def open_log(self, folder: Path, limits: Limits) -> AsyncIterator[ObservationLog]:
+        log = SqlObservationLog.open(self.server.access(self.server.new_database()), limits)
+        try:
+            yield log
+        finally:
+            await log.aclose()
 
 
 class TestMemoryLog(ObservationLogContract):

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tunesmith_api.errors import Invalid
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Acknowledged, Report, SourceKey, SourceState
-from tunesmith_observation.limits import Limits, RowLimitReached, check_report, check_text
+from tunesmith_observation.limits import (
+    Limits,
+    RowLimitReached,
+    check_fence,
+    check_report,
+    check_stop,
+)
 from tunesmith_observation.statements import merged, notes_text
 
 
@@ -24,13 +29,14 @@ class MemoryObservationLog:
         self._rows: dict[SourceKey, dict[int, Row]] = {}
         self._sources: dict[SourceKey, SourceState] = {}
         self._fences: dict[str, int] = {}
+        self._stops: dict[tuple[str, int], str] = {}
 
     async def append(self, report: Report) -> Acknowledged:
         """Raises Invalid; never Unavailable."""
         check_report(report, self._limits)
         stored = self._sources.get(report.key, SourceState())
         if report.key.attempt < self._fences.get(report.key.trial_uid, 0):
-            return Acknowledged(stored.offset, fenced=True)
+            return Acknowledged(stored.offset, fenced=True, stop_reason=self._stop(report.key))
         if report.notes is not None:
             notes_text(report.notes, self._limits)
         rows = self._rows.setdefault(report.key, {})
@@ -39,7 +45,10 @@ class MemoryObservationLog:
             raise RowLimitReached(report.key.trial_uid, self._limits.rows_per_trial)
         rows.update(added)
         state = self._sources[report.key] = merged(self._sources.get(report.key), report)
-        return Acknowledged(state.offset)
+        return Acknowledged(state.offset, stop_reason=self._stop(report.key))
+
+    def _stop(self, key: SourceKey) -> str:
+        return self._stops.get((key.trial_uid, key.attempt), "")
 
     def _count(self, trial_uid: str) -> int:
         return sum(len(rows) for key, rows in self._rows.items() if key.trial_uid == trial_uid)
@@ -66,13 +75,18 @@ class MemoryObservationLog:
 
     async def fence(self, trial_uid: str, attempt: int) -> None:
         """A fence never goes down."""
-        check_text("trial uid", trial_uid, 260)
-        if attempt < 0:
-            raise Invalid(f"attempt {attempt} is negative")
+        check_fence(trial_uid, attempt)
         self._fences[trial_uid] = max(attempt, self._fences.get(trial_uid, 0))
+
+    async def stop(self, trial_uid: str, attempt: int, reason: str) -> None:
+        """The first reason stays."""
+        check_stop(trial_uid, attempt, reason)
+        self._stops.setdefault((trial_uid, attempt), reason)
 
     async def delete(self, trial_uid: str) -> None:
         """Fences stay."""
         for key in [key for key in self._rows if key.trial_uid == trial_uid]:
             self._rows.pop(key)
             self._sources.pop(key, None)
+        for stop in [stop for stop in self._stops if stop[0] == trial_uid]:
+            del self._stops[stop]

@@ -12,25 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from database_servers import Postgres, running
+from database_servers import DatabaseServer
 
 from tunesmith_api.errors import Unavailable
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Report, SourceKey
 from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
 
+pytest_plugins = ("database_fixtures",)
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 KEY = SourceKey("uid-1", 1, "stdout")
 
 
 @contextmanager
-def service(folder: Path, url: str) -> Iterator[str]:
+def service(folder: Path, server: DatabaseServer) -> Iterator[str]:
     """Its address."""
-    password = folder / "password"
-    password.write_text("canary\n")
+    url = str(server.access(server.new_database()).url)
     address = f"unix:{folder}/s/o.sock"
-    words = ["--listen", address, "--db", url, "--db-password-file", str(password)]
+    words = ["--listen", address, "--db", url, "--db-password-file", str(server.password_file)]
     words += ["--journal", str(folder / "journal"), "--connections", "3"]
     argv = [sys.executable, "-m", "tunesmith_observation", *words]
     with (folder / "log").open("w") as log:
@@ -45,12 +45,16 @@ def service(folder: Path, url: str) -> Iterator[str]:
         assert "canary" not in (folder / "log").read_text()
 
 
-def test_it_serves_while_its_database_goes_and_comes(tmp_path: Path) -> None:
+def test_it_serves_while_its_database_goes_and_comes(
+    postgresql: DatabaseServer, tmp_path: Path
+) -> None:
+    server = postgresql
+
     async def scenario(address: str) -> None:
         async with open_channel(address) as channel:
             log = GrpcObservationLog(channel)
             await log.append(Report(KEY, [Row(0, "loss", "0.5")], 10))
-            server.stop()
+            server.kill()
             await log.append(Report(KEY, [Row(1, "loss", "0.4")], 20, ended=True))
             with pytest.raises(Unavailable):
                 await log.rows("uid-1", 1)
@@ -65,7 +69,7 @@ def test_it_serves_while_its_database_goes_and_comes(tmp_path: Path) -> None:
             assert [row.value for row in found] == ["0.5", "0.4"]
             assert (await log.sources("uid-1", 1))["stdout"].ended
 
-    with running(Postgres) as server, service(tmp_path, server.new_database()) as address:
+    with service(tmp_path, server) as address:
         asyncio.run(scenario(address))
 
 
@@ -73,7 +77,6 @@ def test_it_serves_while_its_database_goes_and_comes(tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (["--journal", "/nowhere/j"], "a journal is for a database server"),
-        (["--db-password-file", "/nowhere/password"], "/nowhere/password"),
         (["--connections", "0"], "0 connections are none"),
     ],
 )

@@ -261,6 +261,21 @@ def test_a_stop_in_a_reply_ends_the_program(tmp_path: Path) -> None:
     on_bench(tmp_path, scenario)
 
 
+def test_a_stop_that_the_service_was_told_ends_a_silent_program(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        pod = bench.pod()
+        running = asyncio.create_task(pod.run("sh", "-c", "echo loss=1; sleep 300"))
+        async with asyncio.timeout(30):
+            while await bench.service.values() != ["1"]:
+                await asyncio.sleep(0.05)
+            await bench.service.log.stop("uid-1", 1, "it will not get better")
+            assert await running == 0
+        end = json.loads((pod.shared / "exit.json").read_text())
+        assert (end["stopped"], end["reason"]) == (True, "it will not get better")
+
+    on_bench(tmp_path, scenario)
+
+
 class Guarded(ObservationsServicer):
     """Knows one token."""
 

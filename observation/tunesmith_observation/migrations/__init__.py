@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Brings a database to the schema of this version; called at start, by the server and the log.
 
-Alembic without its ini file. On SQLite everything happens in one IMMEDIATE transaction, so two
-processes that start together do not meet; an upgrade that is cut off has not happened. On servers
-a lock by name keeps them apart; MySQL ends a transaction at each change of a table.
+Alembic without its ini file. Processes that start together upgrade one after the other: on SQLite
+in one IMMEDIATE transaction, on servers under a lock of the server's. An upgrade that is cut off
+has not happened; on MySQL, which commits each change of a table, it goes on where it was, and so
+revisions create only what is missing.
 """
 
 from __future__ import annotations
@@ -14,38 +15,54 @@ from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, text
 
-from tunesmith_api.errors import Invalid
-from tunesmith_observation.database import parsed_url, translated_errors, writer_engine
+from tunesmith_api.errors import Invalid, Unavailable
+from tunesmith_observation.database import (
+    ANSWER_SECONDS,
+    Access,
+    access_to,
+    transact,
+    writer_engine,
+)
 
-_LOCK = {"name": "tunesmith-observation-upgrade"}
 VERSION_TABLE = "observation_schema_version"
 
 
-def upgrade(url: str | URL) -> None:
+_LOCK_NUMBER = 0x7475_6E65
+"""PostgreSQL's advisory locks have numbers; this one is ours."""
+
+
+def upgrade(database: str | URL | Access) -> None:
     """Creates or upgrades the tables. Raises Unavailable; Invalid for an unusable URL, or tables
     that a newer version has made."""
-    with translated_errors():
-        engine = writer_engine(parsed_url(url))
-        try:
-            with engine.begin() as connection:
-                _wait_for_others(connection)
-                command.upgrade(configuration(connection), "head")
-        except CommandError as error:
-            raise Invalid(
-                f"the observation database was made by another version of tunesmith ({error}):"
-                " use that version, or a newer one"
-            ) from error
-        finally:
-            engine.dispose()
+    engine = writer_engine(access_to(database))
+    try:
+        transact(engine, _upgrade)
+    except CommandError as error:
+        raise Invalid(
+            f"the observation database was made by another version of tunesmith ({error}):"
+            " use that version, or a newer one"
+        ) from error
+    finally:
+        engine.dispose()
 
 
-def _wait_for_others(connection: Connection) -> None:
-    """Until no other service upgrades; the lock goes with the transaction, or the connection."""
-    match connection.dialect.name:
-        case "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), _LOCK)
-        case "mysql" | "mariadb":
-            connection.execute(text("SELECT GET_LOCK(:name, 60)"), _LOCK)
+def _upgrade(connection: Connection) -> None:
+    _lock(connection)
+    command.upgrade(configuration(connection), "head")
+
+
+def _lock(connection: Connection) -> None:
+    """Until the transaction, or on MySQL the connection, ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
+    elif connection.dialect.name in ("mysql", "mariadb"):
+        seconds = int(ANSWER_SECONDS) - 1
+        is_ours = connection.execute(
+            text("SELECT GET_LOCK(CONCAT(DATABASE(), '.tunesmith'), :seconds)"),
+            {"seconds": seconds},
+        ).scalar()
+        if not is_ours:
+            raise Unavailable("another process is upgrading the tables of the database: repeat")
 
 
 def configuration(connection: Connection) -> Config:

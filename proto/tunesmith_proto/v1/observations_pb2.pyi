@@ -131,6 +131,20 @@ class FenceReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class StopAttempt(_message.Message):
+    __slots__ = ("trial_uid", "attempt", "reason")
+    TRIAL_UID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    trial_uid: str
+    attempt: int
+    reason: str
+    def __init__(self, trial_uid: _Optional[str] = ..., attempt: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class StopReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class DeleteRows(_message.Message):
     __slots__ = ("trial_uid",)
     TRIAL_UID_FIELD_NUMBER: _ClassVar[int]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import BigInteger, Boolean, Column
+from sqlalchemy import BigInteger, Boolean, Column, inspect
 
 from tunesmith_observation.schema import exact_string, long_text
 
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Creates the tables."""
+    """Creates the tables that are missing."""
     op.create_table(
         "observation_rows",
         *_source_key(),
@@ -25,6 +25,7 @@ def upgrade() -> None:
         Column("time_us", BigInteger, nullable=False),
         Column("step", BigInteger, nullable=True),
         sqlite_with_rowid=False,
+        if_not_exists=True,
     )
     op.create_table(
         "observation_sources",
@@ -35,14 +36,18 @@ def upgrade() -> None:
         Column("ended", Boolean, nullable=False),
         Column("notes", long_text(), nullable=False),
         sqlite_with_rowid=False,
+        if_not_exists=True,
     )
-    op.create_index("observation_sources_by_name", "observation_sources", ["trial_name"])
+    indexes = {index["name"] for index in inspect(op.get_bind()).get_indexes("observation_sources")}
+    if "observation_sources_by_name" not in indexes:
+        op.create_index("observation_sources_by_name", "observation_sources", ["trial_name"])
     op.create_table(
         "observation_fences",
         Column("trial_uid", exact_string(260), primary_key=True),
         Column("attempt", BigInteger, nullable=False),
         Column("row_count", BigInteger, nullable=False),
         sqlite_with_rowid=False,
+        if_not_exists=True,
     )
 
 

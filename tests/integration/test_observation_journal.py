@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The observation log on real PostgreSQL and MariaDB servers; its journal while they are away."""
+"""The journal of the observation log while real PostgreSQL and MariaDB servers are away."""
 
 from __future__ import annotations
 
@@ -8,88 +8,51 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from database_servers import DatabaseServer, MariaDB, Postgres, running
-from sqlalchemy import create_engine, text
+from database_servers import DatabaseServer
 
 from tunesmith_api.errors import Unavailable
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import ObservationLog, Report, SourceKey
-from tunesmith_observation import migrations
+from tunesmith_observation.database import Access
 from tunesmith_observation.journal import JournaledLog, JournalSettings
 from tunesmith_observation.limits import Limits
-from tunesmith_observation.schema import METADATA
 from tunesmith_observation.sql import SqlObservationLog
 from tunesmith_observation.testing import ObservationLogContract
 
+pytest_plugins = ("database_fixtures",)
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[DatabaseServer]:
-    with running(Postgres) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[DatabaseServer]:
-    with running(MariaDB) as server:
-        yield server
-
-
-@pytest.fixture(params=["postgres", "mariadb"])
-def server(request: pytest.FixtureRequest) -> DatabaseServer:
-    found: DatabaseServer = request.getfixturevalue(request.param)
-    return found
-
-
-# ---- the contract -------------------------------------------------------------------------------
-
-
-class OnServer(ObservationLogContract):
+class Journaled(ObservationLogContract):
     server: DatabaseServer
-    is_journaled = False
 
     @asynccontextmanager
     async def open_log(self, folder: Path, limits: Limits) -> AsyncIterator[ObservationLog]:
-        url = self.server.new_database()
-        if not self.is_journaled:
-            log = SqlObservationLog.open(url, limits)
+        access = self.server.access(self.server.new_database())
+        async with journaled(access, folder, limits, patience_s=60) as log:
             yield log
-            await log.aclose()
-            return
-        async with journaled(url, folder, limits, patience_s=60) as log_:
-            yield log_
 
 
-class TestPostgres(OnServer):
+class TestJournalBeforePostgreSQL(Journaled):
     @pytest.fixture(autouse=True)
-    def on_postgres(self, postgres: DatabaseServer) -> None:
-        self.server = postgres
+    def on_postgresql(self, postgresql: DatabaseServer) -> None:
+        self.server = postgresql
 
 
-class TestMariaDB(OnServer):
+class TestJournalBeforeMariaDB(Journaled):
     @pytest.fixture(autouse=True)
     def on_mariadb(self, mariadb: DatabaseServer) -> None:
         self.server = mariadb
 
 
-class TestPostgresWithAJournal(TestPostgres):
-    is_journaled = True
-
-
-class TestMariaDBWithAJournal(TestMariaDB):
-    is_journaled = True
-
-
 @asynccontextmanager
 async def journaled(
-    url: str,
+    access: Access,
     folder: Path,
     limits: Limits | None = None,
     *,
@@ -97,7 +60,7 @@ async def journaled(
     patience_s: float = 1.0,
 ) -> AsyncIterator[JournaledLog]:
     settings = JournalSettings(folder / "journal", most_bytes, patience_s, look_s=0.2)
-    log = JournaledLog.open(lambda: SqlObservationLog.open(url, limits), settings, limits)
+    log = JournaledLog.open(lambda: SqlObservationLog.open(access, limits), settings, limits)
     draining = asyncio.create_task(log.run())
     try:
         yield log
@@ -105,41 +68,6 @@ async def journaled(
         draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
         await log.aclose()
-
-
-# ---- tables -------------------------------------------------------------------------------------
-
-
-def test_an_upgrade_gives_the_schema_and_again_keeps_it(server: DatabaseServer) -> None:
-    url = server.new_database()
-    migrations.upgrade(url)
-    migrations.upgrade(url)
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        assert compare_metadata(migrations.context(connection), METADATA) == []
-    engine.dispose()
-
-
-def test_services_that_start_together_do_not_meet(server: DatabaseServer) -> None:
-    url = server.new_database()
-    program = f"from tunesmith_observation.migrations import upgrade; upgrade({url!r})"
-    starting = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
-    assert [process.wait(60) for process in starting] == [0, 0, 0]
-
-
-def test_rows_of_a_trial_are_found_by_an_index(server: DatabaseServer) -> None:
-    url = server.new_database()
-    migrations.upgrade(url)
-    query = (
-        "SELECT * FROM observation_rows WHERE trial_uid = 'u' AND attempt = 1 ORDER BY source, seq"
-    )
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SET enable_seqscan = off"))
-        plan = " ".join(str(row) for row in connection.execute(text(f"EXPLAIN {query}")))
-    engine.dispose()
-    assert "observation_rows_pkey" in plan or "PRIMARY" in plan, plan
 
 
 # ---- outages ------------------------------------------------------------------------------------
@@ -165,14 +93,15 @@ async def all_of(log: ObservationLog, number: int, seconds: float = 60.0) -> lis
 
 
 def test_reports_are_taken_while_the_database_is_killed_and_come_back(
-    server: DatabaseServer, tmp_path: Path
+    database_server: DatabaseServer, tmp_path: Path
 ) -> None:
-    url = server.new_database()
+    server = database_server
+    access = server.access(server.new_database())
 
     async def scenario() -> None:
-        async with journaled(url, tmp_path) as log:
+        async with journaled(access, tmp_path) as log:
             await log.append(report(1, 0))
-            server.stop()
+            server.kill()
             try:
                 for number in (1, 2):
                     for first in (10, 20):
@@ -186,18 +115,21 @@ def test_reports_are_taken_while_the_database_is_killed_and_come_back(
             assert await all_of(log, 1) == [str(seq) for seq in range(30)]
             assert await all_of(log, 2) == [str(seq) for seq in range(10, 30)]
             assert (await log.sources("uid-1", 1))["stdout"].ended
-        direct = SqlObservationLog.open(url)
+        direct = SqlObservationLog.open(access)
         assert len(await direct.rows("uid-1", 1)) == 30
         await direct.aclose()
 
     asyncio.run(scenario())
 
 
-def test_a_database_that_hangs_holds_nobody_up(server: DatabaseServer, tmp_path: Path) -> None:
-    url = server.new_database()
+def test_a_database_that_hangs_holds_nobody_up(
+    database_server: DatabaseServer, tmp_path: Path
+) -> None:
+    server = database_server
+    access = server.access(server.new_database())
 
     async def scenario() -> None:
-        async with journaled(url, tmp_path) as log:
+        async with journaled(access, tmp_path) as log:
             await log.append(report(1, 0))
             server.pause()
             try:
@@ -205,37 +137,41 @@ def test_a_database_that_hangs_holds_nobody_up(server: DatabaseServer, tmp_path:
                     for first in range(10, 100, 10):
                         await log.append(report(1, first))
             finally:
-                server.resume()
+                server.go_on()
             assert await all_of(log, 1) == [str(seq) for seq in range(100)]
 
     asyncio.run(scenario())
 
 
-def test_a_service_starts_without_its_database(server: DatabaseServer, tmp_path: Path) -> None:
-    url = server.new_database()
+def test_a_service_starts_without_its_database(
+    database_server: DatabaseServer, tmp_path: Path
+) -> None:
+    server = database_server
+    access = server.access(server.new_database())
 
     async def scenario() -> None:
-        server.stop()
+        server.kill()
         try:
-            async with journaled(url, tmp_path) as log:
+            async with journaled(access, tmp_path) as log:
                 await log.append(report(1, 0, ended=True))
         finally:
             server.start()
-        async with journaled(url, tmp_path) as log:
+        async with journaled(access, tmp_path) as log:
             assert await all_of(log, 1) == [str(seq) for seq in range(10)]
 
     asyncio.run(scenario())
 
 
 def test_what_was_deleted_does_not_come_back_from_a_journal(
-    server: DatabaseServer, tmp_path: Path
+    database_server: DatabaseServer, tmp_path: Path
 ) -> None:
-    url = server.new_database()
+    server = database_server
+    access = server.access(server.new_database())
 
     async def scenario() -> None:
-        async with journaled(url, tmp_path) as log:
+        async with journaled(access, tmp_path) as log:
             await log.append(report(1, 0))
-            server.stop()
+            server.kill()
             try:
                 await log.append(report(1, 10))
             finally:
@@ -250,20 +186,21 @@ def test_what_was_deleted_does_not_come_back_from_a_journal(
                         await asyncio.sleep(0.1)
             assert await all_of(log, 1) == []
             assert (await log.append(report(1, 20))).fenced
-        async with journaled(url, tmp_path) as log:
+        async with journaled(access, tmp_path) as log:
             assert await all_of(log, 1) == []
 
     asyncio.run(scenario())
 
 
 def test_a_full_journal_says_so_and_goes_on_when_the_database_is_back(
-    server: DatabaseServer, tmp_path: Path
+    database_server: DatabaseServer, tmp_path: Path
 ) -> None:
-    url = server.new_database()
+    server = database_server
+    access = server.access(server.new_database())
 
     async def scenario() -> None:
-        async with journaled(url, tmp_path, most_bytes=200_000) as log:
-            server.stop()
+        async with journaled(access, tmp_path, most_bytes=200_000) as log:
+            server.kill()
             first = 0
             try:
                 with pytest.raises(Unavailable, match="limit"):
@@ -290,34 +227,40 @@ def test_a_full_journal_says_so_and_goes_on_when_the_database_is_back(
 REPORTING = """
 import asyncio, sys
 from pathlib import Path
+from sqlalchemy.engine import make_url
 from tunesmith_api.metrics import Row
 from tunesmith_api.observations import Report, SourceKey
+from tunesmith_observation.database import Access
 from tunesmith_observation.journal import JournaledLog, JournalSettings
 from tunesmith_observation.sql import SqlObservationLog
 
-async def main(url, folder, first):
+async def main(url, password, folder, first):
     settings = JournalSettings(Path(folder), patience_s=1.0, look_s=0.01)
-    log = JournaledLog.open(lambda: SqlObservationLog.open(url), settings)
+    access = Access(make_url(url), 4, Path(password))
+    log = JournaledLog.open(lambda: SqlObservationLog.open(access), settings)
     draining = asyncio.create_task(log.run())
     for seq in range(first, 1_000_000):
         row = Row(seq, "loss", str(seq))
         await log.append(Report(SourceKey("uid-1", 1, "stdout"), [row], seq + 1, "t", "n"))
         print(seq, flush=True)
 
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+asyncio.run(main(*sys.argv[1:4], int(sys.argv[4])))
 """
 
 
 def test_what_was_acknowledged_is_there_whenever_the_service_is_killed(
-    server: DatabaseServer, tmp_path: Path
+    database_server: DatabaseServer, tmp_path: Path
 ) -> None:
     """Kills fall into outages, into draining and between."""
-    url, folder, last = server.new_database(), tmp_path / "journal", -1
+    server, folder, last = database_server, tmp_path / "journal", -1
+    name = server.new_database()
+    access = server.access(name)
     chance = random.Random(7)
     for life in range(10):
         if life % 2:
-            server.stop()
-        argv = [sys.executable, "-c", REPORTING, url, str(folder), str(last + 1)]
+            server.kill()
+        words = [str(access.url), str(server.password_file), str(folder), str(last + 1)]
+        argv = [sys.executable, "-c", REPORTING, *words]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         wanted = last + chance.randint(3, 30)
@@ -334,7 +277,7 @@ def test_what_was_acknowledged_is_there_whenever_the_service_is_killed(
         process.wait(10)
 
     async def scenario() -> None:
-        async with journaled(url, tmp_path) as log:
+        async with journaled(access, tmp_path) as log:
             found = [int(value) for value in await all_of(log, 1)]
             assert found == sorted(set(found))
             assert set(range(last + 1)) <= set(found)
