@@ -90,7 +90,9 @@ class ClusterSettings:
     probe_ports: tuple[int, ...] = (8080, 18080)
     replica: str = field(default_factory=socket.gethostname)
     election: ElectionSettings = field(default_factory=ElectionSettings)
-    manager: ManagerSettings = field(default_factory=ManagerSettings)
+    manager: ManagerSettings = field(
+        default_factory=lambda: ManagerSettings(sweeps=True, status_every_s=1.0, remembers=True)
+    )
 
 
 class LeadershipLost(Exception):

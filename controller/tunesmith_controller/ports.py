@@ -269,6 +269,11 @@ class Workloads(Protocol):
         """Forgets an ended attempt and frees what it holds; its output may be deleted."""
         ...
 
+    async def sweep(self, trial: Key, trial_uid: str) -> None:
+        """Lets go what is left of a trial that is on record as released, but for what is to stay.
+        Costs nothing where nothing is."""
+        ...
+
     async def remove(self, trial_uid: str) -> None:
         """Deletes what is kept of a trial (output, records) once everything of it has ended."""
         ...

@@ -204,7 +204,9 @@ def test_nobody_passes_while_nobody_can_tell_who_calls(tmp_path: Path) -> None:
     "header", ["Basic b3du", "Bearer", "Bearer ", "own", "Bearer " + "x" * 8193, "Bearer own, own"]
 )
 def test_a_header_that_is_no_bearer_token_is_refused(tmp_path: Path, header: str) -> None:
-    assert _code_of(tmp_path, [("authorization", header)]) is UNKNOWN
+    # gRPC itself refuses some of the headers above 8 KiB, by chance, and all above 16.
+    codes = (UNKNOWN, grpc.StatusCode.RESOURCE_EXHAUSTED) if len(header) > 8192 else (UNKNOWN,)
+    assert _code_of(tmp_path, [("authorization", header)]) in codes
 
 
 def test_two_tokens_are_refused(tmp_path: Path) -> None:

@@ -128,6 +128,11 @@ class ScriptedWorkloads:
     async def release(self, run: TrialRun) -> None:
         self.released.append((run.trial_uid, run.attempt))
 
+    async def sweep(self, trial: Key, trial_uid: str) -> None:
+        for attempt in self._attempts:
+            if attempt[0] == trial_uid and attempt not in self.released:
+                self.released.append(attempt)
+
     async def remove(self, trial_uid: str) -> None:
         """A removed attempt is as unknown as one that never was."""
         mine = [attempt for attempt in self._attempts if attempt[0] == trial_uid]

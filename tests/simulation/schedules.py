@@ -16,7 +16,7 @@ from faults import Fault, Kind, Place
 from invariants import Violation
 from scenarios import Scenario, duration
 from verdict import differences
-from world import SETTINGS, Report, Setting, simulate
+from world import SETTINGS, Report, Setting, managed, remembering, simulate
 
 STEPS_BEFORE: Final = 30
 STEPS_A_TRIAL: Final = 42
@@ -102,12 +102,13 @@ _WITH_SEVERAL_ENDINGS: Final = frozenset(
 
 
 def schedule(seed: int) -> Setting:
-    """The same for the same seed."""
+    """The same for the same seed; every other one as in a cluster."""
     chance = random.Random(f"schedule {seed}")
     scenario = _scenario(chance)
     if scenario.algorithm != "sensitive":
         scenario = replace(scenario, points=None)
-    return Setting(scenario, _faults(chance, scenario), seed)
+    controller = remembering if seed % 2 else managed
+    return Setting(scenario, _faults(chance, scenario), seed, controller)
 
 
 def _scenario(chance: random.Random) -> Scenario:

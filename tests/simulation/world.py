@@ -92,6 +92,12 @@ def managed(ports: Ports) -> Coroutine[Any, Any, None]:
     return Manager(ports, SETTINGS).run()
 
 
+def remembering(ports: Ports) -> Coroutine[Any, Any, None]:
+    """The controller as a cluster has it."""
+    settings = replace(SETTINGS, remembers=True, sweeps=True, status_every_s=1.0)
+    return Manager(ports, settings).run()
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """How a scenario is run. `seed` None: no chance but in uids and jitter, tasks in their order

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -158,6 +159,26 @@ def test_what_is_foreseen_never_fails_a_trial() -> None:
     odd = given.trial(state="Running", job_uid="j")
     odd = odd.with_(spec=odd.spec.with_(success_condition='status.conditions.#(type=="Mine")#'))
     assert decided(odd, job=FORESEEN, rows=losses("0.5"), sources=COMPLETE) == Plan(again=5)
+
+
+def test_an_end_lets_its_job_go_in_the_same_write_where_jobs_are_swept() -> None:
+    sweeping = replace(LIMITS, sweeps=True)
+
+    def ended(job: JobPresent) -> Plan:
+        trial = given.trial(state="Running", job_uid="j")
+        read = Snapshot(trial, job=job, rows=losses("0.5"), sources=COMPLETE)
+        return decide(read, given.NOW, sweeping)
+
+    for job in (
+        JobPresent("j", given.job("Complete")),
+        JobPresent("j", given.job("Failed")),
+        FORESEEN,
+    ):
+        plan = ended(job)
+        assert plan.status is not None and plan.status.run is not None
+        assert (plan.status.run.released, plan.then) == (True, Step.RELEASE)
+    running = ended(JobPresent("j", given.job()))
+    assert running.then is None
 
 
 def test_silence_is_metrics_unavailable_at_once_when_nothing_can_follow() -> None:

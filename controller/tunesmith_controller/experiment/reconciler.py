@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from dataclasses import replace
+
 from tunesmith_api import names
 from tunesmith_api.problem import Objective
 from tunesmith_api.problems import objective_of, space_of
@@ -38,12 +42,18 @@ class ExperimentReconciler:
         parsed: Parsed,
         rosters: Rosters,
         absentees: Absentees,
+        *,
+        status_every_s: float = 0.0,
     ) -> None:
+        """`status_every_s`: counters may wait so long to be written; states never do."""
         self._ports = ports
         self._cache = cache
         self._parsed = parsed
         self._rosters = rosters
         self._absentees = absentees
+        self._status_every_s = status_every_s
+        # When each status was last written, on the loop's clock.
+        self._written: dict[str, float] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         cached = self._cache.get(key)
@@ -51,12 +61,26 @@ class ExperimentReconciler:
             return None
         experiment = self._parsed.experiment(cached)
         if experiment.metadata.deletion_timestamp is not None:
+            self._written.pop(experiment.metadata.uid, None)
             await self._let_go(cached)
             return None
         snapshot = await self._observe(experiment)
-        plan = decide(snapshot, self._ports.clock.now())
+        plan = self._paced(experiment, decide(snapshot, self._ports.clock.now()))
         await self._apply(snapshot, plan)
         return plan.again
+
+    def _paced(self, experiment: Experiment, plan: Plan) -> Plan:
+        """Without the status where that only counts on, and was written a moment ago."""
+        if plan.status is None or not self._status_every_s:
+            return plan
+        uid, now = experiment.metadata.uid, asyncio.get_running_loop().time()
+        left = self._written.get(uid, -math.inf) + self._status_every_s - now
+        if plan.status.conditions != experiment.status.conditions or left <= 0:
+            self._written[uid] = now
+            return plan
+        return replace(
+            plan, status=None, again=left if plan.again is None else min(left, plan.again)
+        )
 
     # ---- observe --------------------------------------------------------------------------------
 

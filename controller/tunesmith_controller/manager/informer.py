@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from tunesmith_api import names
@@ -24,6 +25,8 @@ from tunesmith_controller.ports import (
 )
 
 _log = logging.getLogger(__name__)
+
+_DELETED_KEPT = 4096
 
 Listener = Callable[[Json | None, Json | None], None]
 """Called with the object before and after a change; None for "did not exist"."""
@@ -50,6 +53,7 @@ class Informer:
         self._jitter = jitter
         self._kept = kept
         self._objects: dict[Key, Json] = {}
+        self._deleted: OrderedDict[str, None] = OrderedDict()
         self._by_experiment: dict[tuple[str, str], dict[Key, Json]] = {}
         self._listeners: list[Listener] = []
 
@@ -63,6 +67,14 @@ class Informer:
     def of_experiment(self, namespace: str, experiment: str) -> list[Json]:
         """Cached objects labelled with an experiment's name; treat them as frozen."""
         return list(self._by_experiment.get((namespace, experiment), {}).values())
+
+    def remember(self, obj: Json) -> None:
+        """What the store has just answered to a write; the watch may be ahead of it, or behind."""
+        if not self.synced.is_set() or obj["metadata"].get("uid") in self._deleted:
+            return
+        before = self._objects.get(_key(obj))
+        if before is None or _is_newer(obj, before):
+            self._replace(_key(obj), obj)
 
     def all(self) -> list[Json]:
         return list(self._objects.values())
@@ -85,10 +97,13 @@ class Informer:
     async def _relist(self) -> str:
         listed = await self._store.list(self.kind)
         fresh = {_key(obj): obj for obj in listed.items}
-        for key in [key for key in self._objects if key not in fresh]:
-            self._replace(key, None)
+        for key, known in list(self._objects.items()):
+            if key not in fresh and not _is_later(known, listed.resource_version):
+                self._replace(key, None)
         for key, obj in fresh.items():
-            self._replace(key, obj)
+            known = self._objects.get(key, obj)
+            if not _is_newer(known, obj):
+                self._replace(key, obj)
         self.synced.set()
         return listed.resource_version
 
@@ -99,7 +114,16 @@ class Informer:
     def _apply(self, event: WatchEvent) -> None:
         if event.change is Change.BOOKMARK:
             return
-        self._replace(_key(event.object), None if event.change is Change.DELETED else event.object)
+        obj, key = event.object, _key(event.object)
+        if event.change is Change.DELETED:
+            self._deleted[obj["metadata"].get("uid", "")] = None
+            if len(self._deleted) > _DELETED_KEPT:
+                self._deleted.popitem(last=False)
+            self._replace(key, None)
+            return
+        before = self._objects.get(key)
+        if before is None or not _is_newer(before, obj):
+            self._replace(key, obj)
 
     def _replace(self, key: Key, obj: Json | None) -> None:
         before = self._objects.get(key)
@@ -144,6 +168,21 @@ def _key(obj: Json) -> Key:
 def _version(obj: Json) -> tuple[str, str]:
     metadata = obj["metadata"]
     return metadata.get("uid", ""), metadata.get("resourceVersion", "")
+
+
+def _is_newer(one: Json, other: Json) -> bool:
+    """Whether it is a later state of the same object, as far as can be told: versions are numbers
+    that grow, as those of Kubernetes are (KEP-5504)."""
+    (uid, version), (other_uid, other_version) = _version(one), _version(other)
+    if uid != other_uid or not (version.isdecimal() and other_version.isdecimal()):
+        return False
+    return int(version) > int(other_version)
+
+
+def _is_later(obj: Json, version: str) -> bool:
+    """Whether a list of that version could not have the object yet."""
+    own = _version(obj)[1]
+    return own.isdecimal() and version.isdecimal() and int(own) > int(version)
 
 
 def _experiment_of(obj: Json) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tunesmith_api import names
@@ -18,6 +18,7 @@ from tunesmith_controller.experiment.gate import Admission, Gate
 from tunesmith_controller.experiment.reconciler import ExperimentReconciler
 from tunesmith_controller.manager.informer import Cache, Informer
 from tunesmith_controller.manager.queue import Backoff, WorkQueue
+from tunesmith_controller.manager.remembering import RememberingStore
 from tunesmith_controller.manager.requests import Requests
 from tunesmith_controller.parsed import Parsed
 from tunesmith_controller.ports import Conflict, Invalid, Json, Key, PortError, Ports
@@ -46,6 +47,13 @@ class ManagerSettings:
     backoff_max_s: float = 30.0
     patience_s: float = 1.0
     """What keeps failing until its next try is this far away is told to people."""
+    sweeps: bool = False
+    """Whether a trial's end and the release of its job are one write."""
+    status_every_s: float = 0.0
+    """How long counters in an Experiment's status may wait for more to be told."""
+    remembers: bool = False
+    """Whether what is written is in the cache at once: saves refused writes where a watch is
+    late, as in a cluster."""
 
 
 def _whole(obj: Json) -> Json:
@@ -94,7 +102,6 @@ class Manager:
         admission: Admission | None = None,
     ) -> None:
         """`admission`: for a store that takes Experiments which nobody has admitted."""
-        self.ports = ports
         self._watcher = watcher
         self.settings = settings or ManagerSettings()
         backoff = Backoff(self.settings.backoff_first_s, self.settings.backoff_max_s)
@@ -103,6 +110,9 @@ class Manager:
             kind: Informer(ports.store, kind, backoff, jitter, _KEPT.get(kind, _whole))
             for kind in KINDS
         }
+        if self.settings.remembers:
+            ports = replace(ports, store=RememberingStore(ports.store, self._informers))
+        self.ports = ports
         self.cache = Cache(self._informers)
         queues = {kind: WorkQueue(backoff, jitter) for kind in KINDS}
         self._requests = Requests(queues["Suggestion"].add)
@@ -110,7 +120,12 @@ class Manager:
         # First: whoever is told of a change finds it counted.
         self._informers["Trial"].listen(rosters.changed)
         experiments: Reconciler = ExperimentReconciler(
-            ports, self.cache, parsed, rosters, absentees
+            ports,
+            self.cache,
+            parsed,
+            rosters,
+            absentees,
+            status_every_s=self.settings.status_every_s,
         )
         if admission is not None:
             experiments = Gate(ports, self.cache, admission, experiments)
@@ -128,6 +143,7 @@ class Manager:
                     poll_s=self.settings.trial_poll_s,
                     grace_s=self.settings.metrics_grace_s,
                     lost_retries=self.settings.lost_retries,
+                    sweeps=self.settings.sweeps,
                     bench=Bench(ports.observations, ports.stopping, rosters),
                     parsed=parsed,
                 ),

@@ -48,11 +48,13 @@ class JobRefused:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Times in seconds."""
+    """Times in seconds. sweeps: jobs of trials that are on record as released are let go by
+    whoever finds them, so an end and its release are one write."""
 
     poll_s: float = 5.0
     grace_s: float = 60.0
     lost_retries: int = 3
+    sweeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,15 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`step`, then `status`, then look again after `again` seconds (None: when something changes).
+    """`step`, then `status`, then `then`; look again after `again` seconds (None: when something
+    changes).
 
     Step.FORGET deletes everything kept of a trial under deletion and lets the object go.
     """
 
     step: Step | None = None
     status: TrialStatus | None = None
+    then: Step | None = None
     again: float | None = None
     notice: Notice | None = None
 
@@ -177,7 +181,19 @@ def decide(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
         return _end(trial, TrialState.KILLED, "TrialKilled", snapshot.experiment_over, now)
     if snapshot.paused and not _has_ended(snapshot):
         return _paused(snapshot)
-    return _by_job(snapshot, now, limits)
+    plan = _by_job(snapshot, now, limits)
+    return _released(plan, snapshot.job, trial) if limits.sweeps else plan
+
+
+def _released(plan: Plan, job: JobState | JobRefused | None, trial: Trial) -> Plan:
+    """An end whose job has nothing left to do lets it go in the same write."""
+    status = plan.status
+    if status is None or not trial_state(status.conditions).is_terminal:
+        return plan
+    if not isinstance(job, JobPresent) or not (is_over(job, trial) or foreseen_success(trial, job)):
+        return plan
+    run = (status.run or RunRecord()).with_(released=True)
+    return replace(plan, status=status.with_(run=run), then=Step.RELEASE)
 
 
 def _by_job(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:

@@ -58,6 +58,7 @@ class TrialReconciler:
         poll_s: float = 5.0,
         grace_s: float = 60.0,
         lost_retries: int = 3,
+        sweeps: bool = False,
         bench: Bench,
         parsed: Parsed,
     ) -> None:
@@ -65,14 +66,18 @@ class TrialReconciler:
         self._cache = cache
         self._parsed = parsed
         self._bench = bench
-        self._limits = Limits(poll_s, grace_s, lost_retries)
+        self._limits = Limits(poll_s, grace_s, lost_retries, sweeps)
         # When the end of an attempt was first seen, on the loop's monotonic clock. A restart
         # begins the grace period anew, a jump of the wall clock does not end it.
         self._ended_since: dict[str, float] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         cached = self._cache.get(key)
-        if cached is None or is_settled(cached):
+        if cached is None:
+            return None
+        if is_settled(cached):
+            if self._limits.sweeps:
+                await self._ports.workloads.sweep(key, cached["metadata"]["uid"])
             return None
         trial = Trial.parse(cached)
         snapshot = await self._observe(trial)
@@ -189,6 +194,8 @@ class TrialReconciler:
             await self._do(trial, plan.step)
         if plan.status is not None:
             await self._ports.store.update_status(trial.with_(status=plan.status).json())
+        if plan.then is not None:
+            await self._do(trial, plan.then)
         if plan.notice is not None:
             notice = plan.notice
             self._ports.events.record(trial.json(), notice.type, notice.reason, notice.message)

@@ -162,6 +162,11 @@ class KubernetesWorkloads:
             await self._delete(job)
         self._attempts.close(_id(run))
 
+    async def sweep(self, trial: Key, trial_uid: str) -> None:
+        for job in self._view.jobs_of(trial_uid):
+            if not jobs.is_retained(job):
+                await self._delete(job)
+
     async def remove(self, trial_uid: str) -> None:
         """Jobs that are kept go with their Trial; what of the trial still runs is Unavailable."""
         found = [job for job in self._view.jobs_of(trial_uid) if not _is_going(job)]

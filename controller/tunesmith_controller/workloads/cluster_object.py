@@ -31,6 +31,9 @@ from tunesmith_controller.workloads.cluster_templates import (
 ANNOTATION_PRIMARY: Final = "tunesmith.dev/primary-pod-labels"
 """On a pod that may be a primary one: as JSON, the labels that it must have to be one."""
 
+ANNOTATION_RETAIN: Final = "tunesmith.dev/retain"
+"""On a job that stays when its trial has ended."""
+
 _JOB_CONTROLLER: Final = "kubernetes.io/job-controller"
 _OWNER_API: Final = "kubeflow.org/v1beta1"
 _ENDS: Final = frozenset({"Complete", "Completed", "Succeeded", "Failed"})
@@ -113,6 +116,12 @@ def has_failed(job: Json) -> bool:
     return any(c.get("type") == "Failed" and c.get("status") == "True" for c in conditions)
 
 
+def is_retained(job: Json) -> bool:
+    """Whether it stays when its trial has ended."""
+    annotations = job["metadata"].get("annotations") or {}
+    return annotations.get(ANNOTATION_RETAIN) == "true"
+
+
 def foreseen(job: Json) -> Json | None:
     """The Job as its controller is about to write it once its only pod has ended well; None where
     that takes more than this pod, or is somebody else's to say."""
@@ -154,13 +163,14 @@ def _metadata(metadata: Json, run: TrialRun) -> Json:
         "uid": run.trial_uid,
         "controller": True,
     }
+    retained = {ANNOTATION_RETAIN: "true"} if run.retain else {}
     kept = {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}
     return {
         **kept,
         "name": run.trial.name,
         "namespace": run.trial.namespace,
         "labels": {**run.labels, **(kept.get("labels") or {}), **_own_labels(run)},
-        "annotations": {**(kept.get("annotations") or {}), **_identity(run)},
+        "annotations": {**(kept.get("annotations") or {}), **_identity(run), **retained},
         "ownerReferences": [owner],
     }
 

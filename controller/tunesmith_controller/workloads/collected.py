@@ -44,6 +44,9 @@ class CollectedWorkloads:
         await self._processes.release(run)
         self._trials.pop(run.trial_uid, None)
 
+    async def sweep(self, trial: Key, trial_uid: str) -> None:
+        await self._processes.sweep(trial, trial_uid)
+
     async def remove(self, trial_uid: str) -> None:
         self._trials.pop(trial_uid, None)
         await self._fleet.forget(trial_uid)

@@ -180,6 +180,9 @@ class ProcessWorkloads:
             if self._folder(run.trial_uid, run.attempt).is_over:
                 self._forget((run.trial_uid, run.attempt))
 
+    async def sweep(self, trial: Key, trial_uid: str) -> None:
+        """Nothing: a release is on record only once it is done here."""
+
     async def remove(self, trial_uid: str) -> None:
         """Deletes everything of a trial; nothing when there is nothing.
 

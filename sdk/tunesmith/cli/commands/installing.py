@@ -77,7 +77,7 @@ def install(
     harmless. Exit status 2 beside a running Katib, 3 when the cluster cannot be used or the
     installation does not become ready.
 
-    Example:  tunesmith install
+    Example:  tunesmith install --namespace kubeflow
 
     Example:  tunesmith install --database sqlite --print | kubectl apply -f -
     """
@@ -143,7 +143,7 @@ def doctor(
     """Look an installation over: definitions, rights, services, certificates, webhooks, versions.
     Exit status 0 when all is well, 1 when something is not, 3 when there is no cluster.
 
-    Example:  tunesmith doctor
+    Example:  tunesmith doctor -n kubeflow
     """
     from tunesmith.installation.options import Installation  # noqa: PLC0415
 
