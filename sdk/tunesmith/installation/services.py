@@ -95,7 +95,7 @@ def _controller(installation: Installation) -> Json:
     container = _container(installation, "controller", args, ports)
     container |= {
         "livenessProbe": _http("/healthz", period=20, failures=6),
-        "readinessProbe": _http("/readyz", period=2, failures=3),
+        "readinessProbe": _http("/readyz", period=5, failures=3),
         "resources": _resources("100m", "256Mi", "2Gi"),
     }
     volumes = [_token(container), _scratch(container)]
