@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from tunesmith_controller.admission.local import World
 from tunesmith_controller.admission.pods import InjectionSettings
 from tunesmith_controller.admission.stored import admitted
+from tunesmith_controller.adoption.driver import adopt
 from tunesmith_controller.apiserver.stored_events import StoredEvents
 from tunesmith_controller.clock import SystemClock, SystemRng
 from tunesmith_controller.events import LoggedEvents
@@ -200,6 +201,7 @@ async def _lead(
         if keeper is not None:
             await keeper.kept.wait()
         async with _opened(settings, transport, keeper) as (ports, events, config):
+            await adopt(ports.store, ports.rng, settings.only)
 
             async def admission(experiment: Json) -> Json:
                 return await admitted(ports.store, experiment, world=await world_of(config))
