@@ -108,6 +108,8 @@ def test_two_installations_share_nothing_in_the_cluster_but_definitions_and_kind
         *(f"{kind}.kubeflow.org" for kind in ("experiments", "suggestions", "trials")),
         "tunesmith-trial-kinds",
         "tunesmith-trial-kinds-known",
+        "tunesmith-trial-owners",
+        "tunesmith-trial-owners-known",
     }
 
 

@@ -228,6 +228,16 @@ def configuration_of(kubeconfig: str | None, context: str | None) -> Configurati
     return configuration
 
 
+def contexts_of(kubeconfig: str | None) -> list[str]:
+    """Names. Raises NoCluster."""
+    library: Any = kubernetes.config
+    try:
+        contexts, _ = library.list_kube_config_contexts(config_file=kubeconfig)
+    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError, ValueError) as error:
+        raise NoCluster(str(error)) from error
+    return [str(each["name"]) for each in contexts]
+
+
 def _in_pod() -> bool:
     named = os.environ.get("KUBERNETES_SERVICE_HOST")
     return bool(named) and not os.environ.get("KUBECONFIG")

@@ -45,6 +45,20 @@ def complete_check(incomplete: str) -> list[str]:
     return [name for name in CHECKS if name.startswith(incomplete)]
 
 
+def complete_context(context: typer.Context, incomplete: str) -> list[str]:
+    """Of the kubeconfig that was typed before, or kubectl's."""
+    try:
+        from tunesmith_controller.stores.kubernetes_transport import (  # noqa: PLC0415
+            contexts_of,
+        )
+
+        typed = context.params.get("kubeconfig")
+        found = contexts_of(str(typed) if typed else None)
+    except Exception:  # noqa: BLE001 - while a shell completes, nobody can read an error
+        found = []
+    return [name for name in found if name.startswith(incomplete)]
+
+
 def _names(context: typer.Context, incomplete: str, *, trials: bool) -> list[str]:
     """Names in the namespace that was typed before."""
     try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,54 +15,89 @@ from typing import TypeVar
 import yaml
 
 from tunesmith.cli.forms import Format
-from tunesmith.errors import NotThere, StateUnusable
-from tunesmith.installation import installing
-from tunesmith.installation.cluster_objects import ClusterObjects
-from tunesmith.installation.examining import Finding, examine
+from tunesmith.errors import NotPossible, NotThere, StateUnusable
+from tunesmith.installation import examining, installing, removing
+from tunesmith.installation.cluster_objects import Applied, ClusterObjects
+from tunesmith.installation.existing import Choice, installed
+from tunesmith.installation.findings import Finding
 from tunesmith.installation.manifests import manifests
-from tunesmith.installation.options import Installation
+from tunesmith.installation.options import (
+    DATABASE_SECRET,
+    Database,
+    Installation,
+    default_image,
+)
+from tunesmith.installation.waiting import wait_until_ready
 from tunesmith_controller.ports import PortError
 from tunesmith_controller.stores.kubernetes_transport import KubernetesTransport, NoCluster
+from tunesmith_controller.stores.rest_errors import Denied
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which cluster."""
+    """Which cluster, and where tunesmith is installed there."""
 
     kubeconfig: Path | None
     context: str | None
+    namespace: str
 
 
-def print_objects(wanted: Installation) -> None:
+def print_objects(namespace: str, choice: Choice) -> None:
+    """As YAML, of a first installation: no cluster is asked."""
+    wanted = _checked(choice, Installation(namespace, image=default_image()))
     print(yaml.safe_dump_all(manifests(wanted), sort_keys=False, width=100), end="")
+    if wanted.database is not Database.SQLITE:
+        print(
+            f"note: the password of the database goes into a Secret that no file holds:\n"
+            f"  kubectl create secret generic {DATABASE_SECRET} -n {namespace}"
+            " --from-literal=password=...",
+            file=sys.stderr,
+        )
 
 
-def install(place: Place, wanted: Installation, password_file: Path | None, seconds: float) -> None:
+def install(place: Place, choice: Choice, password_file: Path | None, seconds: float) -> None:
     """Raises NotPossible, NotThere, StateUnusable."""
     password = _read(password_file)
 
     async def work(objects: ClusterObjects) -> None:
-        await installing.install(objects, wanted, password)
+        before = await installed(objects, place.namespace)
+        wanted = _checked(choice, before or Installation(place.namespace, image=default_image()))
+        doing = "brings up to date" if before else "installs"
+        print(f"{doing} tunesmith in namespace {wanted.namespace}: {wanted.told()}", flush=True)
+        counts = await installing.install(objects, wanted, password)
+        print(", ".join(f"{counts[each]} {each}" for each in Applied), flush=True)
         if seconds:
-            await installing.wait_until_ready(objects, wanted, seconds)
-            print(f"tunesmith is installed in namespace {wanted.namespace}")
-        print("next: kubectl apply -f EXPERIMENT.yaml; kubectl get experiments -A")
+            await wait_until_ready(objects, wanted, seconds, lambda told: print(told, flush=True))
+            print(f"tunesmith is ready in namespace {wanted.namespace}")
+        print(f"\nnext:\n  kubectl apply -f EXPERIMENT.yaml\n  {_doctor(wanted.namespace)}")
 
     _on_cluster(place, work)
 
 
-def uninstall(place: Place, wanted: Installation, everything: bool) -> None:
-    """Raises StateUnusable."""
-    _on_cluster(place, lambda objects: installing.uninstall(objects, wanted, everything=everything))
+def uninstall(place: Place, everything: bool) -> None:
+    """Raises NotThere, StateUnusable."""
+
+    async def work(objects: ClusterObjects) -> None:
+        there = await installed(objects, place.namespace)
+        # What an earlier try has left is taken away too.
+        await removing.uninstall(
+            objects, there or Installation(place.namespace), everything=everything
+        )
+        kept = "" if everything else "; definitions, experiments, volumes and passwords stay"
+        print(f"tunesmith is not installed in namespace {place.namespace} any more{kept}")
+
+    _on_cluster(place, work)
 
 
-def doctor(place: Place, wanted: Installation, form: Format) -> int:
+def doctor(place: Place, form: Format) -> int:
     """The exit status. Raises StateUnusable where there is no cluster."""
-    findings = _on_cluster(place, lambda objects: examine(objects, wanted))
+    findings = _on_cluster(place, lambda objects: examining.examine(objects, place.namespace))
     if form is Format.JSON:
         print(json.dumps([asdict(each) for each in findings], indent=1))
+    elif form is Format.YAML:
+        print(yaml.safe_dump([asdict(each) for each in findings], sort_keys=False), end="")
     else:
         for each in findings:
             _print(each)
@@ -69,16 +105,27 @@ def doctor(place: Place, wanted: Installation, form: Format) -> int:
 
 
 def _print(finding: Finding) -> None:
-    if not finding.fault:
-        print(
-            f"ok     {finding.subject}: {finding.told}"
-            if finding.told
-            else f"ok     {finding.subject}"
-        )
-        return
-    print(f"FAULT  {finding.subject}: {finding.fault}")
+    told = finding.fault or finding.told
+    word = "FAULT" if finding.fault else "ok"
+    print(f"{word:<6} {finding.subject}{f': {told}' if told else ''}")
     if finding.next:
         print(f"       next: {finding.next}")
+
+
+def _checked(choice: Choice, before: Installation) -> Installation:
+    """Raises NotPossible."""
+    wanted = choice.over(before)
+    if wanted.database is Database.EXTERNAL and not wanted.database_url:
+        raise NotPossible(
+            "nobody has said where the external database is",
+            hint="tunesmith install --database external --db-url"
+            " postgresql+pg8000://USER@HOST:5432/DATABASE --database-password-file FILE",
+        )
+    return wanted
+
+
+def _doctor(namespace: str) -> str:
+    return "tunesmith doctor" if namespace == "kubeflow" else f"tunesmith doctor -n {namespace}"
 
 
 def _read(password_file: Path | None) -> str:
@@ -103,7 +150,10 @@ def _on_cluster(place: Place, work: Callable[[ClusterObjects], Awaitable[T]]) ->
         return asyncio.run(run())
     except NoCluster as error:
         raise StateUnusable(str(error), hint="kubectl config get-contexts") from None
-    except PortError as error:
+    except Denied as error:
         raise StateUnusable(
-            f"the cluster's API refuses: {error}", hint="kubectl auth whoami"
+            f"you may not do this: {error}",
+            hint="kubectl auth whoami  # installing takes an administrator of the cluster",
         ) from None
+    except PortError as error:
+        raise StateUnusable(str(error), hint="kubectl cluster-info") from None

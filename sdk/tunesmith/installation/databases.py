@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tunesmith.installation.options import DATABASE_SECRET, Database, Installation
+from tunesmith.installation.options import DATABASE_SECRET, OBSERVATION, Database, Installation
 from tunesmith.installation.services import RESTRICTED, claim, labels
 
 Json = dict[str, Any]
@@ -15,7 +15,7 @@ _PASSWORD: Final = "/var/run/tunesmith/database"  # noqa: S105 - a folder
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class Server:
     """As its public image has it. user: the uid that it runs as."""
 
     name: str
@@ -27,8 +27,8 @@ class _Server:
     writable: tuple[str, ...]
 
 
-_SERVERS: Final = {
-    Database.POSTGRES: _Server(
+SERVERS: Final = {
+    Database.POSTGRES: Server(
         name="tunesmith-postgres",
         image="docker.io/library/postgres:17-bookworm",
         port=5432,
@@ -42,7 +42,7 @@ _SERVERS: Final = {
         ),
         writable=("/var/run/postgresql", "/tmp"),  # noqa: S108 - volumes
     ),
-    Database.MYSQL: _Server(
+    Database.MYSQL: Server(
         name="tunesmith-mysql",
         image="docker.io/library/mariadb:11.4",
         port=3306,
@@ -60,8 +60,8 @@ _SERVERS: Final = {
 
 
 def database(installation: Installation) -> Iterator[Json]:
-    """Claim, StatefulSet and Service; nothing for a database that is elsewhere."""
-    server = _SERVERS.get(installation.database)
+    """Claim, StatefulSet, Service and who may connect; nothing for a database that is elsewhere."""
+    server = SERVERS.get(installation.database)
     if server is None:
         return
     yield claim(installation, server.name, "10Gi")
@@ -75,9 +75,25 @@ def database(installation: Installation) -> Iterator[Json]:
             "ports": [{"name": "sql", "port": server.port, "targetPort": "sql"}],
         },
     }
+    yield _policy(installation, server)
 
 
-def _metadata(installation: Installation, server: _Server) -> Json:
+def _policy(installation: Installation, server: Server) -> Json:
+    """Only the observation service connects."""
+    allowed: Json = {"podSelector": {"matchLabels": labels(OBSERVATION)}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(installation, server),
+        "spec": {
+            "podSelector": {"matchLabels": labels(server.name)},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [allowed], "ports": [{"port": "sql", "protocol": "TCP"}]}],
+        },
+    }
+
+
+def _metadata(installation: Installation, server: Server) -> Json:
     return {
         "name": server.name,
         "namespace": installation.namespace,
@@ -85,7 +101,7 @@ def _metadata(installation: Installation, server: _Server) -> Json:
     }
 
 
-def _stateful_set(installation: Installation, server: _Server) -> Json:
+def _stateful_set(installation: Installation, server: Server) -> Json:
     mounts = [{"name": "data", "mountPath": server.data}]
     mounts += [
         {"name": f"scratch-{n}", "mountPath": path} for n, path in enumerate(server.writable)

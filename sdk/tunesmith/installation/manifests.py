@@ -11,12 +11,13 @@ import yaml
 from tunesmith.installation.databases import database
 from tunesmith.installation.options import (
     CONTROLLER,
+    INSTANCE,
     OBSERVATION,
     PART_OF,
-    SUGGESTION,
+    PARTS,
     Installation,
 )
-from tunesmith.installation.rights import rights
+from tunesmith.installation.rights import kinds_of_trials, rights
 from tunesmith.installation.services import claim, deployments, labels, services
 from tunesmith_api.crd import definitions
 from tunesmith_controller import katib_config
@@ -25,15 +26,23 @@ from tunesmith_controller.webhook.configurations import NAME, Reached, webhook_c
 
 Json = dict[str, Any]
 _ISSUER: Final = "tunesmith"
-_PARTS: Final = (CONTROLLER, SUGGESTION, OBSERVATION)
+ISSUED_AUTHORITY: Final = f"{_ISSUER}-authority"
+"""The Secret with the authority that cert-manager makes."""
 
 
 def manifests(installation: Installation) -> list[Json]:
     """Everything but the Secret with the database's password, which no file should hold."""
-    return [
+    shared = [
         _namespace(installation),
         *(_labelled(each) for each in definitions()),
-        *(_account(installation, part) for part in _PARTS),
+        *kinds_of_trials(),
+    ]
+    return [*shared, *(_of_instance(installation, each) for each in _own(installation))]
+
+
+def _own(installation: Installation) -> list[Json]:
+    return [
+        *(_account(installation, part) for part in PARTS),
         *rights(installation),
         _configuration(installation),
         *(_certificates(installation) if installation.cert_manager else ()),
@@ -44,6 +53,12 @@ def manifests(installation: Installation) -> list[Json]:
         *_disruptions(installation),
         *(_webhooks(installation) if installation.has_webhooks else ()),
     ]
+
+
+def _of_instance(installation: Installation, obj: Json) -> Json:
+    metadata = obj["metadata"]
+    kept = {**metadata["labels"], INSTANCE: installation.namespace}
+    return {**obj, "metadata": {**metadata, "labels": kept}}
 
 
 def _namespace(installation: Installation) -> Json:
@@ -124,13 +139,13 @@ def _certificates(installation: Installation) -> Iterator[Json]:
         "spec": {
             "isCA": True,
             "commonName": NAME,
-            "secretName": f"{_ISSUER}-authority",
+            "secretName": ISSUED_AUTHORITY,
             "privateKey": {"algorithm": "ECDSA", "size": 256},
             "issuerRef": {"name": f"{_ISSUER}-root", "kind": "Issuer"},
         },
     }
-    yield issuer(_ISSUER, {"ca": {"secretName": f"{_ISSUER}-authority"}})
-    for part in _PARTS:
+    yield issuer(_ISSUER, {"ca": {"secretName": ISSUED_AUTHORITY}})
+    for part in PARTS:
         yield {
             **head,
             "kind": "Certificate",

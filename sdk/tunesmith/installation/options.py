@@ -15,7 +15,16 @@ DB_MANAGER: Final = "katib-db-manager"
 """The Service by which Katib's clients know the observation service."""
 DATABASE_SECRET: Final = "tunesmith-database"  # noqa: S105 - a name
 IMAGE: Final = "ghcr.io/tunesmith/tunesmith"
+PARTS: Final = (CONTROLLER, SUGGESTION, OBSERVATION)
 PART_OF: Final = {"app.kubernetes.io/part-of": "tunesmith"}
+INSTANCE: Final = "app.kubernetes.io/instance"
+"""A label of all that is one installation's: its namespace. What installations share has none."""
+
+
+def selector(installation: Installation | None = None) -> str:
+    """Of all objects of an installation, or of any."""
+    wanted = {**PART_OF, **({INSTANCE: installation.namespace} if installation else {})}
+    return ",".join(f"{name}={value}" for name, value in wanted.items())
 
 
 def default_image() -> str:
@@ -56,3 +65,12 @@ class Installation:
     def has_webhooks(self) -> bool:
         """A namespaced installation may not ask the API server for anything cluster-wide."""
         return self.webhooks and self.only is None
+
+    def told(self) -> str:
+        """In a line: what was chosen."""
+        found = [f"image {self.image}", f"database {self.database_url or self.database}"]
+        found += [f"for namespace {self.only} alone"] if self.only else []
+        found += [] if self.has_webhooks else ["without webhooks"]
+        found += [] if self.katib_listener else ["without Katib's clients"]
+        found += ["certificates by cert-manager"] if self.cert_manager else []
+        return ", ".join(found)

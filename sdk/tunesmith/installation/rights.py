@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exactly the rights that each part needs, as RBAC objects. Pure; `doctor` asks for the same.
 
-Rights on kinds of jobs are in a ClusterRole of their own, which collects what carries the label
-tunesmith.dev/trial-kinds: whoever wants trials of another kind adds a ClusterRole with that label.
+Rights on kinds of jobs are in two ClusterRoles that collect what carries their labels. Whoever
+wants trials of another kind adds a ClusterRole with the label tunesmith.dev/trial-kinds (the
+controller runs the job: get, list, watch, create, delete), and one with
+tunesmith.dev/trial-owners (the observation service follows a pod's owners: get).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,14 +25,17 @@ Json = dict[str, Any]
 
 RBAC: Final = "rbac.authorization.k8s.io"
 KINDS: Final = "tunesmith-trial-kinds"
+OWNERS: Final = "tunesmith-trial-owners"
 KINDS_LABEL: Final = "tunesmith.dev/trial-kinds"
+OWNERS_LABEL: Final = "tunesmith.dev/trial-owners"
 WEBHOOKS: Final = "tunesmith.kubeflow.org"
-_SECRETS: Final = (
+SECRETS: Final = (
     "tunesmith-ca",
     f"{CONTROLLER}-tls",
     f"{OBSERVATION}-tls",
     f"{SUGGESTION}-tls",
 )
+"""That the controller keeps, where it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,16 @@ class Right:
         return {**rule, **({"resourceNames": list(self.names)} if self.names else {})}
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who has which rights. where: the namespace, None for the whole cluster."""
+
+    account: str
+    role: str
+    rights: tuple[Right, ...]
+    where: str | None
+
+
 _RUN: Final = ("get", "list", "watch", "create", "delete")
 KNOWN_KINDS: Final = (
     Right("batch", ("jobs",), _RUN),
@@ -61,26 +76,31 @@ KNOWN_KINDS: Final = (
     ),
     Right("trainer.kubeflow.org", ("trainjobs",), _RUN),
 )
-_OURS: Final = ("experiments", "suggestions", "trials")
+KNOWN_OWNERS: Final = (
+    *(Right(each.group, each.resources, ("get",)) for each in KNOWN_KINDS),
+    Right("jobset.x-k8s.io", ("jobsets",), ("get",)),
+)
 TRIALS: Final = (
+    Right("kubeflow.org", ("experiments",), ("get", "list", "watch", "update")),
+    Right("kubeflow.org", ("suggestions",), ("get", "list", "watch", "create", "patch")),
+    Right("kubeflow.org", ("trials",), ("get", "list", "watch", "create", "update", "patch")),
     Right(
         "kubeflow.org",
-        _OURS,
-        ("get", "list", "watch", "create", "update", "patch", "delete"),
+        ("experiments/status", "suggestions/status", "trials/status"),
+        ("update",),
     ),
-    Right("kubeflow.org", tuple(f"{kind}/status" for kind in _OURS), ("update", "patch")),
-    Right("", ("pods",), ("get", "list", "watch")),
+    Right("", ("pods",), ("list", "watch")),
     Right("", ("pods/log",), ("get",)),
     Right("", ("events",), ("get", "list", "create", "patch")),
-    Right("", ("configmaps",), ("get", "list", "watch", "create", "update")),
-    Right("", ("serviceaccounts",), ("get",)),
-    Right("", ("services", "persistentvolumeclaims"), ("get", "list", "create", "delete")),
+    Right("", ("configmaps",), ("get", "list", "create", "update")),
+    Right("", ("services",), ("get", "create", "delete")),
+    Right("", ("persistentvolumeclaims",), ("get", "create")),
     Right("apps", ("deployments",), _RUN),
 )
 """Of the controller, wherever there are experiments."""
 
 CLUSTER: Final = (
-    Right("", ("persistentvolumes",), ("get", "create", "delete")),
+    Right("", ("persistentvolumes",), ("get", "create")),
     Right(
         "admissionregistration.k8s.io",
         ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
@@ -91,9 +111,10 @@ CLUSTER: Final = (
 """Of the controller, beyond namespaces."""
 
 HOME: Final = (
-    Right("coordination.k8s.io", ("leases",), ("get", "list", "watch", "create", "update")),
+    Right("coordination.k8s.io", ("leases",), ("create",)),
+    Right("coordination.k8s.io", ("leases",), ("get", "update"), (CONTROLLER,)),
     Right("", ("secrets",), ("create",)),
-    Right("", ("secrets",), ("get", "update"), _SECRETS),
+    Right("", ("secrets",), ("get", "update"), SECRETS),
     Right("", ("configmaps",), ("get", "list", "create", "update")),
 )
 """Of the controller, where it is installed."""
@@ -104,65 +125,84 @@ REVIEWS: Final = (Right("authentication.k8s.io", ("tokenreviews",), ("create",))
 CALLERS: Final = (
     Right("", ("pods",), ("get", "list")),
     Right("kubeflow.org", ("trials",), ("get", "list")),
-    *(Right(each.group, each.resources, ("get",)) for each in KNOWN_KINDS),
-    Right("jobset.x-k8s.io", ("jobsets",), ("get",)),
 )
 """Of the observation service: from a pod to its trial."""
 
 
+def grants(installation: Installation) -> list[Grant]:
+    """Everybody's, those on kinds of jobs too."""
+    home, only = installation.namespace, installation.only
+    return [*_own(home, only), *_of_kinds(only)]
+
+
+def _own(home: str, only: str | None) -> list[Grant]:
+    return [
+        Grant(CONTROLLER, f"{CONTROLLER}-home", HOME, home),
+        Grant(CONTROLLER, CONTROLLER, TRIALS, only),
+        *(() if only else (Grant(CONTROLLER, f"{CONTROLLER}-cluster", CLUSTER, None),)),
+        Grant(OBSERVATION, OBSERVATION, CALLERS, only),
+        # Only in the whole cluster can anybody be asked who a token is.
+        *(Grant(part, f"{part}-reviews", REVIEWS, None) for part in (OBSERVATION, SUGGESTION)),
+    ]
+
+
+def _of_kinds(only: str | None) -> list[Grant]:
+    return [
+        Grant(CONTROLLER, KINDS, KNOWN_KINDS, only),
+        Grant(OBSERVATION, OWNERS, KNOWN_OWNERS, only),
+    ]
+
+
 def rights(installation: Installation) -> Iterator[Json]:
     """Roles and who has them."""
-    home, only = installation.namespace, installation.only
-    yield from _granted(CONTROLLER, f"{CONTROLLER}-home", HOME, home, home)
-    yield from _granted(CONTROLLER, CONTROLLER, TRIALS, home, only)
-    if only is None:
-        yield from _granted(CONTROLLER, f"{CONTROLLER}-cluster", CLUSTER, home, None)
-    yield from _kinds(home, only)
-    yield from _granted(OBSERVATION, OBSERVATION, CALLERS, home, only)
-    for part in (OBSERVATION, SUGGESTION):
-        # Only in the whole cluster can anybody be asked who a token is.
-        yield from _granted(part, f"{part}-reviews", REVIEWS, home, None)
+    home = installation.namespace
+    for grant in _own(home, installation.only):
+        yield from _granted(grant, home)
+    for grant in _of_kinds(installation.only):
+        yield _binding(grant, grant.role, "ClusterRole", home)
 
 
-def _granted(
-    account: str, name: str, wanted: Sequence[Right], home: str, where: str | None
-) -> Iterator[Json]:
+def kinds_of_trials() -> Iterator[Json]:
+    """What all installations of a cluster share; it gives nobody anything by itself."""
+    for name, label, known in (
+        (KINDS, KINDS_LABEL, KNOWN_KINDS),
+        (OWNERS, OWNERS_LABEL, KNOWN_OWNERS),
+    ):
+        labelled = {label: "true"}
+        role = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole"}
+        yield {
+            **role,
+            "metadata": {"name": name, "labels": PART_OF},
+            "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": labelled}]},
+        }
+        yield {
+            **role,
+            "metadata": {"name": f"{name}-known", "labels": {**PART_OF, **labelled}},
+            "rules": [right.rule() for right in known],
+        }
+
+
+def _granted(grant: Grant, home: str) -> Iterator[Json]:
     """A role and its binding: in a namespace, or everywhere."""
-    kind = "Role" if where else "ClusterRole"
-    name = name if where else f"{name}-{home}"
-    metadata = {"name": name, "labels": PART_OF, **({"namespace": where} if where else {})}
+    kind = "Role" if grant.where else "ClusterRole"
+    name = grant.role if grant.where else f"{grant.role}-{home}"
+    metadata = _metadata(name, grant.where)
     head = {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata}
-    yield {**head, "rules": [right.rule() for right in wanted]}
-    yield _binding(account, name, kind, home, where)
+    yield {**head, "rules": [right.rule() for right in grant.rights]}
+    yield _binding(grant, name, kind, home)
 
 
-def _kinds(home: str, only: str | None) -> Iterator[Json]:
-    label = {KINDS_LABEL: "true"}
-    role = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole"}
-    yield {
-        **role,
-        "metadata": {"name": KINDS, "labels": PART_OF},
-        "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": label}]},
-    }
-    yield {
-        **role,
-        "metadata": {"name": f"{KINDS}-known", "labels": {**PART_OF, **label}},
-        "rules": [right.rule() for right in KNOWN_KINDS],
-    }
-    yield _binding(CONTROLLER, KINDS, "ClusterRole", home, only)
-
-
-def _binding(account: str, role: str, kind: str, home: str, where: str | None) -> Json:
-    suffix = "" if where or role.endswith(home) else f"-{home}"
-    metadata = {
-        "name": f"{role}{suffix}",
-        "labels": PART_OF,
-        **({"namespace": where} if where else {}),
-    }
+def _binding(grant: Grant, role: str, kind: str, home: str) -> Json:
+    name = grant.role if grant.where else f"{grant.role}-{home}"
     return {
         "apiVersion": f"{RBAC}/v1",
-        "kind": "RoleBinding" if where else "ClusterRoleBinding",
-        "metadata": metadata,
+        "kind": "RoleBinding" if grant.where else "ClusterRoleBinding",
+        "metadata": _metadata(name, grant.where),
         "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
-        "subjects": [{"kind": "ServiceAccount", "namespace": home, "name": account}],
+        "subjects": [{"kind": "ServiceAccount", "namespace": home, "name": grant.account}],
     }
+
+
+def _metadata(name: str, namespace: str | None) -> Json:
+    found: Json = {"name": name, "labels": PART_OF}
+    return {**found, "namespace": namespace} if namespace else found

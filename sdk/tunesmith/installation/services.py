@@ -31,10 +31,18 @@ RESTRICTED: Final = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+_SCRAPED: Final = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/scheme": "http",
+    "prometheus.io/port": "8080",
+}
+"""As on Katib's Service, for the series of the same names."""
 _TOKEN: Final = "/var/run/secrets/tunesmith"  # noqa: S105 - a folder
 _TLS: Final = "/var/run/tunesmith/tls"
 _STATE: Final = "/var/lib/tunesmith"
 _PASSWORD: Final = "/var/run/tunesmith/database"  # noqa: S105 - a folder
+_HERE: Final = "$(NAMESPACE)"
+"""Replaced by kubelet, so that whoever uses kustomize may choose another namespace."""
 AUDIENCE: Final = "tunesmith.dev/observation"
 
 
@@ -49,8 +57,10 @@ def deployments(installation: Installation) -> Iterator[Json]:
 
 
 def services(installation: Installation) -> Iterator[Json]:
-    if installation.has_webhooks:
-        yield _service(installation, CONTROLLER, CONTROLLER, {"webhooks": (443, 8443)})
+    ports = {"webhooks": (443, 8443)} if installation.has_webhooks else {}
+    controller = _service(installation, CONTROLLER, CONTROLLER, {**ports, "metrics": (8080, 8080)})
+    controller["metadata"]["annotations"] = _SCRAPED
+    yield controller
     yield _service(installation, SUGGESTION, SUGGESTION, {"suggestions": (6789, 6789)})
     yield _service(installation, OBSERVATION, OBSERVATION, {"observations": (6790, 6790)})
     if installation.katib_listener:
@@ -86,11 +96,11 @@ def database_url(installation: Installation) -> str:
 
 
 def _controller(installation: Installation) -> Json:
-    args = ["--cluster", "--namespace", installation.namespace, "--image", installation.image]
+    args = ["--cluster", "--namespace", _HERE, "--image", installation.image]
     args += ["--token-file", f"{_TOKEN}/token"]
     args += ["--certificates", _TLS if installation.cert_manager else "own"]
     args += ["--webhooks"] if installation.has_webhooks else []
-    args += ["--only", installation.only] if installation.only else []
+    args += _only(installation)
     ports = {"metrics": 8080, "health": 18080, "webhooks": 8443}
     container = _container(installation, "controller", args, ports)
     container |= {
@@ -116,7 +126,7 @@ def _controller(installation: Installation) -> Json:
 
 
 def _suggestion(installation: Installation) -> Json:
-    args = ["--cluster", "--namespace", installation.namespace, "--listen", "0.0.0.0:6789"]
+    args = ["--cluster", "--namespace", _HERE, "--listen", "0.0.0.0:6789"]
     container = _container(installation, "suggestion", [*args, *_tls_args()], {"suggestions": 6789})
     container |= _probes("suggestions") | {"resources": _resources("100m", "256Mi", "2Gi")}
     volumes = [_scratch(container), _tls(container, SUGGESTION)]
@@ -124,14 +134,13 @@ def _suggestion(installation: Installation) -> Json:
 
 
 def _observation(installation: Installation) -> Json:
-    args = ["--cluster", "--namespace", installation.namespace, "--listen", "0.0.0.0:6790"]
+    args = ["--cluster", "--namespace", _HERE, "--listen", "0.0.0.0:6790"]
     args += [*_tls_args(), "--db", database_url(installation)]
     ports = {"observations": 6790}
     if installation.katib_listener:
         args += ["--katib-listen", "0.0.0.0:6789"]
         ports["api"] = 6789
-    if installation.only:
-        args += ["--only", installation.only]
+    args += _only(installation)
     if installation.database is not Database.SQLITE:
         args += ["--db-password-file", f"{_PASSWORD}/password", "--journal", f"{_STATE}/journal"]
     container = _container(installation, "db-manager", args, ports)
@@ -141,6 +150,13 @@ def _observation(installation: Installation) -> Json:
     if installation.database is not Database.SQLITE:
         volumes.append(_secret(container, "database", DATABASE_SECRET, _PASSWORD))
     return _deployment(installation, OBSERVATION, container, volumes, 1, recreated=True)
+
+
+def _only(installation: Installation) -> list[str]:
+    """The namespace that it is in is written as such."""
+    if installation.only is None:
+        return []
+    return ["--only", _HERE if installation.only == installation.namespace else installation.only]
 
 
 def _tls_args() -> list[str]:
@@ -198,7 +214,10 @@ def _container(
         "imagePullPolicy": installation.pull_policy,
         "command": ["tunesmith", command],
         "args": list(args),
-        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - a volume of its own
+        "env": [
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a volume of its own
+            {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        ],
         "ports": [{"name": name, "containerPort": port} for name, port in ports.items()],
         "securityContext": RESTRICTED,
         "volumeMounts": [],

@@ -127,7 +127,7 @@ def installed_on(cluster: Cluster, *, database: str = "postgres") -> Iterator[In
         try:
             yield Installed(cluster)
         finally:
-            run(cluster, "uninstall", "--yes", "--all", "--database", database)
+            run(cluster, "uninstall", "--yes", "--all")
 
 
 def run(cluster: Cluster, *words: str) -> str:

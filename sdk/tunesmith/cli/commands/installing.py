@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -11,59 +12,84 @@ from typing import Annotated
 import typer
 
 from tunesmith.cli.arguments import Output
+from tunesmith.cli.completion import complete_context
 from tunesmith.cli.forms import Format
 from tunesmith.installation.options import Database
 
+
+class PullPolicy(StrEnum):
+    """Kubernetes's."""
+
+    IF_NOT_PRESENT = "IfNotPresent"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
 Kubeconfig = Annotated[Path | None, typer.Option(help="Of the cluster (default: kubectl's).")]
-KubeContext = Annotated[str | None, typer.Option(help="In the kubeconfig.")]
+KubeContext = Annotated[
+    str | None, typer.Option(autocompletion=complete_context, help="In the kubeconfig.")
+]
 Where = Annotated[str, typer.Option("--namespace", "-n", help="Where tunesmith is installed.")]
-Only = Annotated[
-    str | None,
-    typer.Option(help="Look after this one namespace, with rights in no other (default: all)."),
-]
-DatabaseChoice = Annotated[
-    Database,
-    typer.Option(help="Where rows are kept: a server that is installed too, one of yours, a file."),
-]
 
 
 def install(
     *,
     namespace: Where = "kubeflow",
-    only: Only = None,
-    database: DatabaseChoice = Database.POSTGRES,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMESPACE",
+            help="Look after this one namespace, with rights in no other (default: all).",
+        ),
+    ] = None,
+    database: Annotated[
+        Database | None,
+        typer.Option(
+            help="Where rows are kept: a server that is installed too (postgres, mysql), one of"
+            " yours, or a file for a small installation (default: postgres)."
+        ),
+    ] = None,
     db_url: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="With --database external: postgresql+pg8000://USER@HOST/DB or"
             " mysql+pymysql://USER@HOST/DB, without the password."
         ),
-    ] = "",
+    ] = None,
     database_password_file: Annotated[
         Path | None,
         typer.Option(help="Its password (default: the one that is there, or a new one)."),
     ] = None,
-    image: Annotated[str, typer.Option(help="Of tunesmith (default: this version's).")] = "",
-    database_image: Annotated[str, typer.Option(help="Of the database server.")] = "",
-    pull_policy: Annotated[str, typer.Option(help="Of all images.")] = "IfNotPresent",
+    image: Annotated[
+        str | None, typer.Option(help="Of tunesmith (default: this version's).")
+    ] = None,
+    database_image: Annotated[str | None, typer.Option(help="Of the database server.")] = None,
+    pull_policy: Annotated[
+        PullPolicy | None, typer.Option(help="Of all images (default: IfNotPresent).")
+    ] = None,
     cert_manager: Annotated[
-        bool, typer.Option("--cert-manager", help="Let cert-manager make the certificates.")
-    ] = False,
-    no_webhooks: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--no-webhooks",
-            help="Let the API server ask nothing: collectors are put into the templates of known"
-            " kinds, and Experiments are checked when the controller sees them.",
+            "--cert-manager/--no-cert-manager",
+            help="Who makes certificates (default: the controller).",
         ),
-    ] = False,
-    no_katib_clients: Annotated[
-        bool,
+    ] = None,
+    webhooks: Annotated[
+        bool | None,
         typer.Option(
-            "--no-katib-clients",
-            help="Do not serve Katib's own clients (katib-db-manager:6789, plain text).",
+            "--webhooks/--no-webhooks",
+            help="Without, the API server asks nothing: collectors are put into the templates of"
+            " known kinds, and Experiments are checked when the controller sees them.",
         ),
-    ] = False,
+    ] = None,
+    katib_clients: Annotated[
+        bool | None,
+        typer.Option(
+            "--katib-clients/--no-katib-clients",
+            help="Serve Katib's own clients at katib-db-manager:6789, in plain text (default:"
+            " yes).",
+        ),
+    ] = None,
     show: Annotated[
         bool, typer.Option("--print", help="Print the objects as YAML and change nothing.")
     ] = False,
@@ -73,69 +99,68 @@ def install(
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
 ) -> None:
-    """Install tunesmith on a cluster, or bring an installation up to date. Doing it again is
-    harmless. Exit status 2 beside a running Katib, 3 when the cluster cannot be used or the
-    installation does not become ready.
+    """Install tunesmith on a cluster, or bring an installation up to date: what is not said stays
+    as it is. Doing it again is harmless. Exit status 2 beside a running Katib, 3 when the cluster
+    cannot be used or the installation does not become ready.
 
     Example:  tunesmith install --namespace kubeflow
 
     Example:  tunesmith install --database sqlite --print | kubectl apply -f -
     """
-    from tunesmith.installation.options import Installation, default_image  # noqa: PLC0415
-
-    if (database is Database.EXTERNAL) != bool(db_url):
-        raise typer.BadParameter("--database external and --db-url go together")
-    wanted = Installation(
-        namespace=namespace,
+    if db_url and "@" in db_url and ":" in db_url.partition("://")[2].partition("@")[0]:
+        raise typer.BadParameter("the password does not belong into it: --database-password-file")
+    if db_url and database is None:
+        database = Database.EXTERNAL
+    if db_url and database is not Database.EXTERNAL:
+        raise typer.BadParameter("--db-url goes with --database external")
+    commands = _loaded()
+    choice = commands.Choice(
+        image=image,
+        pull_policy=pull_policy.value if pull_policy else None,
         only=only,
-        image=image or default_image(),
-        pull_policy=pull_policy,
         database=database,
         database_url=db_url,
         database_image=database_image,
-        webhooks=not no_webhooks,
-        katib_listener=not no_katib_clients,
+        webhooks=webhooks,
+        katib_listener=katib_clients,
         cert_manager=cert_manager,
     )
-    commands = _loaded()
     if show:
-        commands.print_objects(wanted)
+        commands.print_objects(namespace, choice)
         return
-    place = commands.Place(kubeconfig, context)
-    commands.install(place, wanted, database_password_file, wait)
+    place = commands.Place(kubeconfig, context, namespace)
+    commands.install(place, choice, database_password_file, wait)
 
 
 def uninstall(
     *,
     namespace: Where = "kubeflow",
-    only: Only = None,
-    database: DatabaseChoice = Database.POSTGRES,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="Also definitions, and with them all Experiments, and volumes."),
+        typer.Option(
+            "--all",
+            help="Also definitions, and with them all Experiments, volumes with all rows, and"
+            " passwords.",
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
 ) -> None:
-    """Take tunesmith off a cluster. Experiments, rows and volumes stay, unless --all.
+    """Take tunesmith off a cluster. Experiments, rows, volumes and passwords stay, unless --all.
 
     Example:  tunesmith uninstall -n kubeflow
     """
-    from tunesmith.installation.options import Installation  # noqa: PLC0415
-
     lost = "tunesmith, ALL Experiments and their rows" if everything else "tunesmith"
     if not yes and not typer.confirm(f"Take {lost} off the cluster (namespace {namespace})?"):
         raise typer.Exit(1)
-    wanted = Installation(namespace=namespace, only=only, database=database)
     commands = _loaded()
-    commands.uninstall(commands.Place(kubeconfig, context), wanted, everything)
+    commands.uninstall(commands.Place(kubeconfig, context, namespace), everything)
 
 
 def doctor(
     *,
     namespace: Where = "kubeflow",
-    only: Only = None,
     form: Output = Format.TABLE,
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
@@ -145,11 +170,8 @@ def doctor(
 
     Example:  tunesmith doctor -n kubeflow
     """
-    from tunesmith.installation.options import Installation  # noqa: PLC0415
-
     commands = _loaded()
-    wanted = Installation(namespace=namespace, only=only)
-    raise typer.Exit(commands.doctor(commands.Place(kubeconfig, context), wanted, form))
+    raise typer.Exit(commands.doctor(commands.Place(kubeconfig, context, namespace), form))
 
 
 def _loaded() -> ModuleType:
