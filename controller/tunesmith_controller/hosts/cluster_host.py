@@ -120,12 +120,18 @@ class ClusterAlgorithmHost:
         """Deletes Service and Deployment unless the resume policy keeps them; a volume stays."""
         self._shared.discard(suggestion)
         hosted = self._hosted.pop(suggestion, None)
-        if hosted is not None and hosted.task is not None:
-            hosted.task.cancel()
-        for deployment in await self._watches.deployments_of(suggestion):
-            if await self._keeps(suggestion):
-                return
-            await self._delete_service(suggestion.namespace, deployment)
+        names = set()
+        if hosted is not None:
+            # By name as well: somebody may have deleted the Deployment alone, a moment before.
+            names.add(hosted.place[1])
+            if hosted.task is not None:
+                hosted.task.cancel()
+                await asyncio.gather(hosted.task, return_exceptions=True)
+        names |= {d["metadata"]["name"] for d in await self._watches.deployments_of(suggestion)}
+        if not names or await self._keeps(suggestion):
+            return
+        for name in sorted(names):
+            await self._delete_service(suggestion, name)
 
     async def _begin(self, suggestion: Key, algorithm: str) -> State:
         try:
@@ -254,16 +260,18 @@ class ClusterAlgorithmHost:
         gone = bool(found["metadata"].get("deletionTimestamp"))
         return resume_policy(found) == KEEPS_SERVICE and not (failed or gone)
 
-    async def _delete_service(self, namespace: str, deployment: Json) -> None:
-        metadata = deployment["metadata"]
-        owner = next((o["uid"] for o in metadata.get("ownerReferences") or []), None)
+    async def _delete_service(self, suggestion: Key, name: str) -> None:
+        """What the Suggestion owns under the name; others may have something there."""
         for kind in ("Service", "Deployment"):
-            key = Key(kind, namespace, metadata["name"])
+            key = Key(kind, suggestion.namespace, name)
             try:
-                found = deployment if kind == "Deployment" else await self._store.get(key)
-                owners = {o.get("uid") for o in found["metadata"].get("ownerReferences") or []}
-                if owner in owners and not found["metadata"].get("deletionTimestamp"):
-                    await self._store.delete(key, uid=found["metadata"]["uid"])
+                metadata = (await self._store.get(key))["metadata"]
+                owners = [o for o in metadata.get("ownerReferences") or [] if o.get("controller")]
+                ours = any(
+                    o["kind"] == "Suggestion" and o["name"] == suggestion.name for o in owners
+                )
+                if ours and not metadata.get("deletionTimestamp"):
+                    await self._store.delete(key, uid=metadata["uid"])
             except (NotFound, Conflict):
                 continue
             except Denied as error:

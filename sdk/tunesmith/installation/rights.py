@@ -124,7 +124,7 @@ REVIEWS: Final = (Right("authentication.k8s.io", ("tokenreviews",), ("create",))
 
 CALLERS: Final = (
     Right("", ("pods",), ("get", "list")),
-    Right("kubeflow.org", ("trials",), ("get", "list")),
+    Right("kubeflow.org", ("trials",), ("get",)),
 )
 """Of the observation service: from a pod to its trial."""
 
