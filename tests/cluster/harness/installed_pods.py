@@ -43,7 +43,7 @@ def pods(cluster: Cluster, namespace: str) -> list[Json]:
     return list(cluster.api.request("GET", path)["items"])
 
 
-def run_everything(cluster: Cluster, namespace: str, count: int) -> None:
+def run_everything(cluster: Cluster, namespace: str, count: int, only: str | None = None) -> None:
     """Volumes are bound, `count` pods run, the controller has made certificates and leads."""
     claims = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
     for claim in cluster.api.request("GET", f"{claims}?{OURS}")["items"]:
@@ -52,7 +52,7 @@ def run_everything(cluster: Cluster, namespace: str, count: int) -> None:
     node = _new_node(cluster)
     for number, pod in enumerate(pods(cluster, namespace)):
         _run_pod(cluster, pod, node, f"198.18.0.{number + 10}")
-    asyncio.run(_certify(cluster, namespace))
+    asyncio.run(_certify(cluster, namespace, only))
     leader = next(p for p in pods(cluster, namespace) if "controller" in p["metadata"]["name"])
     lead(cluster, namespace, leader["metadata"]["name"])
 
@@ -115,12 +115,13 @@ def lead(cluster: Cluster, namespace: str, holder: str) -> None:
     cluster.api.request("POST", path, body)
 
 
-async def _certify(cluster: Cluster, namespace: str) -> None:
+async def _certify(cluster: Cluster, namespace: str, only: str | None) -> None:
     """As the controller's account does it, with no more rights."""
     token = cluster.service_account_token(namespace, "tunesmith-controller")
     transport = transport_to(cluster, token)
     try:
-        settings = CertificateSettings(namespace)
+        within = None if only is None else (only,)
+        settings = CertificateSettings(namespace, namespaces=within, webhooks=only is None)
         await CertificateKeeper(transport, SystemClock(), settings).step()
     finally:
         await transport.aclose()
