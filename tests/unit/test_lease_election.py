@@ -125,7 +125,7 @@ def test_transitions_are_counted_and_renewals_are_not() -> None:
         store = shared()
         first = candidate(store, "a")
         await first.acquire()
-        await asyncio.sleep(30)
+        await asyncio.sleep(31)
         await first.release()
         await candidate(store, "b").acquire()
         found: Json = (await store.get(KEY))["spec"]
@@ -175,3 +175,29 @@ def test_settings_that_would_let_two_lead_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="retry_s < renew_s < duration_s"):
         ElectionSettings(duration, renew, retry)
+
+
+class Counting(MemoryStore):
+    reads = 0
+
+    async def get(self, key: Key) -> Json:
+        self.reads += 1
+        return await super().get(key)
+
+
+def test_a_leader_renews_without_reading_and_notices_who_changed_the_lease() -> None:
+    async def story() -> None:
+        store = Counting(TickingClock(), CountingRng())
+        leader = candidate(store, "a")
+        await leader.acquire()
+        before = store.reads
+        await asyncio.sleep(31)
+        assert leader.leads
+        assert store.reads == before
+        lease = await store.get(KEY)
+        await store.update({**lease, "spec": {**lease["spec"], "holderIdentity": "b"}})
+        await asyncio.sleep(3)
+        assert not leader.leads
+        await leader.release()
+
+    virtual_loop.run(story())

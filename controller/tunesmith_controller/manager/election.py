@@ -75,6 +75,7 @@ class LeaseElection:
         self._settings = settings or ElectionSettings()
         self._now = now
         self._seen: _Seen | None = None
+        self._held: Json | None = None
         self._renewing: asyncio.Task[None] | None = None
 
     @property
@@ -122,7 +123,7 @@ class LeaseElection:
                 left = settings.renew_s - (began - since)
                 try:
                     async with asyncio.timeout(max(left, 0.0)):
-                        if await self._take():
+                        if await self._renewed() or await self._take():
                             since = began
                         elif self._seen is not None:
                             break  # somebody else holds it
@@ -131,6 +132,18 @@ class LeaseElection:
         finally:
             self.lost.set()
         _log.warning("%s leads no longer", self._identity)
+
+    async def _renewed(self) -> bool:
+        """Writes upon the lease as this candidate wrote it last, without reading it; False when
+        anybody has changed it since."""
+        if (held := self._held) is None:
+            return False
+        self._held = None
+        try:
+            await self._write(held, self._claimed(_spec(held), renews=True))
+        except (Conflict, NotFound):
+            return False
+        return True
 
     async def _take(self) -> bool:
         """Creates, renews or takes over the lease; False while it is another's."""
@@ -157,7 +170,7 @@ class LeaseElection:
             "spec": self._claimed({}, renews=False),
         }
         try:
-            await self._store.create(body)
+            self._held = await self._store.create(body)
         except AlreadyExists:
             return False
         return True
@@ -185,7 +198,7 @@ class LeaseElection:
         return {**spec, **claim, "acquireTime": now, "leaseTransitions": changes + 1}
 
     async def _write(self, lease: Json, spec: Json) -> None:
-        await self._store.update({**lease, "spec": spec})
+        self._held = await self._store.update({**lease, "spec": spec})
 
     def _time(self) -> float:
         return asyncio.get_running_loop().time()
