@@ -125,7 +125,7 @@ def test_transitions_are_counted_and_renewals_are_not() -> None:
         store = shared()
         first = candidate(store, "a")
         await first.acquire()
-        await asyncio.sleep(31)
+        await asyncio.sleep(30)
         await first.release()
         await candidate(store, "b").acquire()
         found: Json = (await store.get(KEY))["spec"]
