@@ -7,18 +7,24 @@ PACKAGES := api proto sdk controller suggestion earlystopping metrics_collector 
 
 .PHONY: run test test-cluster test-long check format proto clean cluster-up cluster-down
 TIER ?= node
+# One thread, as the service sets it: small matrices gain nothing by more.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
+# A file of tests is one worker's, the long ones of clusters begin. `make test WORKERS=` is one process.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 run: $(VENV)/.local ## tune the digits example to its result
 	$(BIN)/tunesmith run examples/digits/tpe.yaml --fresh
 
 test: $(VENV)/.dev check ## everything: style, types, layers, tests; says what was skipped and why
 	tests/set-up.sh
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest --ignore=tests/cluster  # one thread, as the service sets it: small matrices gain nothing by more
-
-test-cluster: $(VENV)/.dev ## on a real Kubernetes, which it builds and starts; becomes a part of `make test`
 	tests/cluster/set-up.sh
 	$(BIN)/python tests/cluster/up.py --images
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/cluster
+	$(PYTEST) $(WORKERS)
+
+test-cluster: $(VENV)/.dev ## only what runs on a real Kubernetes, which it builds and starts
+	tests/cluster/set-up.sh
+	$(BIN)/python tests/cluster/up.py --images
+	$(PYTEST) tests/cluster
 
 cluster-up: $(VENV)/.dev ## a real Kubernetes of your own, TIER=node or api; says how to use it
 	tests/cluster/set-up.sh
@@ -28,7 +34,7 @@ cluster-down: $(VENV)/.dev ## end it
 	$(BIN)/python tests/cluster/up.py --down
 
 test-long: $(VENV)/.dev ## the large numbers: all seeds and spaces of the algorithms' lanes, an hour or two
-	TUNESMITH_LONG=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests/contract/test_kill_and_resume.py tests/property/test_every_algorithm_on_random_spaces.py
+	TUNESMITH_LONG=1 $(PYTEST) tests/contract/test_kill_and_resume.py tests/property/test_every_algorithm_on_random_spaces.py
 
 check: $(VENV)/.dev ## style, types, layers, generated files
 	$(BIN)/ruff check .
