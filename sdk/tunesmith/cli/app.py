@@ -13,6 +13,7 @@ import typer
 
 from tunesmith.cli.commands import changing, looking, running, serving
 from tunesmith.cli.commands.certify import certify
+from tunesmith.cli.commands.importing import imports
 from tunesmith.cli.commands.installing import doctor, install, uninstall
 
 app = typer.Typer(
@@ -85,6 +86,8 @@ _VERBS: tuple[tuple[str, str, Callable[..., None]], ...] = (
 
 for _name, _short_help, _verb in _VERBS:
     app.command(name=_name, short_help=_short_help)(_verb)
+
+app.add_typer(imports, name="import", short_help="Take over what other programs have kept.")
 
 # Its options are its own, --help included: a sidecar has the same ones without this program.
 app.command(
