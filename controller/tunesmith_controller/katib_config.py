@@ -9,6 +9,7 @@ a broken one hinders only those who need it; every error names the entry.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -47,6 +48,9 @@ _OF_SUGGESTIONS: Final = frozenset(
 """All else in an entry of runtime.suggestions is a core/v1 Container."""
 
 
+_KATIBS_IMAGE: Final = re.compile(r"(^|/)(kubeflowkatib|kubeflow/katib)/suggestion-")
+
+
 @dataclass(frozen=True, slots=True)
 class SuggestionEntry:
     """How the service of an algorithm runs. `container` is a core/v1 Container with Katib's
@@ -70,6 +74,11 @@ class ImageEntry:
     image_pull_policy: str
     resources: Json
     wait_all_processes: bool | None = None
+
+
+def is_katibs_own(entry: SuggestionEntry) -> bool:
+    """Whether its image is one that Katib's project publishes."""
+    return _KATIBS_IMAGE.search(str(entry.container.get("image", ""))) is not None
 
 
 @dataclass(frozen=True, slots=True)

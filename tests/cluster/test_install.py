@@ -191,6 +191,7 @@ def test_nothing_is_installed_beside_katib(cluster: Cluster, home: str) -> None:
     done = tunesmith(cluster, "install", "-n", home, "--wait", "0")
     assert done.returncode == 2
     assert f"Deployment {other}/katib-controller" in done.stderr
+    assert "--take-over" in done.stderr
     assert ours(cluster).keys() == before
     assert "Katib" in faults(cluster, home)
     cluster.kubectl("scale", "-n", other, "deployment/katib-controller", "--replicas", "0")

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import yaml
 from cluster_client import Json
 from cluster_transport import transport_to
 from cluster_trials import install_kinds
@@ -156,6 +157,31 @@ def test_our_own_algorithms_are_answered_by_the_service_that_is_there(place: Pla
 
     assert asyncio.run(scenario()) == Endpoint(SHARED)
     assert not place.has("deployments", "digits-random")
+
+
+@pytest.mark.parametrize(
+    ("image", "own"),
+    [
+        ("docker.io/kubeflowkatib/suggestion-hyperopt:v0.16.0", True),
+        ("ghcr.io/kubeflow/katib/suggestion-hyperopt:v0.19.0", True),
+        ("registry.corp/random:3", False),
+    ],
+)
+def test_katibs_own_image_for_an_algorithm_of_ours_is_not_run(
+    place: Place, image: str, own: bool
+) -> None:
+    key = place.suggestion("digits", algorithm="random")
+    runtime = {"suggestions": [{"algorithmName": "random", "image": image}]}
+    config = {"apiVersion": "config.kubeflow.org/v1beta1", "kind": "KatibConfig"}
+    text = yaml.safe_dump({**config, "runtime": runtime})
+    path = f"/api/v1/namespaces/{place.namespace}/configmaps/katib-config"
+    place.cluster.api.request("PATCH", path, {"data": {"katib-config.yaml": text}})
+
+    async def scenario() -> object:
+        async with opened(place) as host:
+            return await host.ensure(key, "random")
+
+    assert (asyncio.run(scenario()) == Endpoint(SHARED)) is own
 
 
 @pytest.mark.parametrize(

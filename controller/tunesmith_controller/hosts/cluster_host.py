@@ -27,7 +27,12 @@ from tunesmith_controller.hosts.cluster_service import (
     resume_policy,
 )
 from tunesmith_controller.hosts.cluster_service_watches import DEPLOYMENTS, ServiceWatches
-from tunesmith_controller.katib_config import SUGGESTION_PORT, ConfigSource, SuggestionEntry
+from tunesmith_controller.katib_config import (
+    SUGGESTION_PORT,
+    ConfigSource,
+    SuggestionEntry,
+    is_katibs_own,
+)
 from tunesmith_controller.ports import (
     AlreadyExists,
     Conflict,
@@ -139,7 +144,9 @@ class ClusterAlgorithmHost:
             entry = config.suggestion(algorithm)
         except Invalid as error:
             return HostFailed(str(error))
-        if entry is None and algorithm in self._own:
+        # A configuration that was Katib's names Katib's image for every algorithm. Ours answers
+        # those that it has: it keeps no state that could be lost.
+        if algorithm in self._own and (entry is None or is_katibs_own(entry)):
             self._shared.add(suggestion)
             return Endpoint(self._settings.shared)
         if entry is None:

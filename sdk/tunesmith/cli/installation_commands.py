@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import typer
 import yaml
 
 from tunesmith.cli.forms import Format
 from tunesmith.errors import NotPossible, NotThere, StateUnusable
-from tunesmith.installation import examining, installing, removing
+from tunesmith.installation import examining, installing, removing, taking_over
 from tunesmith.installation.cluster_objects import Applied, ClusterObjects
-from tunesmith.installation.existing import Choice, installed
+from tunesmith.installation.existing import Choice, installed, katib_on
 from tunesmith.installation.findings import Finding
 from tunesmith.installation.manifests import manifests
 from tunesmith.installation.options import (
@@ -57,16 +58,31 @@ def print_objects(namespace: str, choice: Choice) -> None:
         )
 
 
-def install(place: Place, choice: Choice, password_file: Path | None, seconds: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """How `install` goes about it. seconds: until all is ready, 0 for not waiting. take_over: stops
+    Katib; agreed: without asking."""
+
+    password_file: Path | None = None
+    seconds: float = 0.0
+    take_over: bool = False
+    agreed: bool = False
+
+
+def install(place: Place, choice: Choice, doing: Doing) -> None:
     """Raises NotPossible, NotThere, StateUnusable."""
-    password = _read(password_file)
+    password, seconds = _read(doing.password_file), doing.seconds
 
     async def work(objects: ClusterObjects) -> None:
         before = await installed(objects, place.namespace)
         wanted = _checked(choice, before or Installation(place.namespace, image=default_image()))
-        doing = "brings up to date" if before else "installs"
-        print(f"{doing} tunesmith in namespace {wanted.namespace}: {wanted.told()}", flush=True)
+        if doing.take_over:
+            await _stop_katib(objects, wanted, doing.agreed)
+        does = "brings up to date" if before else "installs"
+        print(f"{does} tunesmith in namespace {wanted.namespace}: {wanted.told()}", flush=True)
         counts = await installing.install(objects, wanted, password)
+        if doing.take_over:
+            await taking_over.import_rows(objects, wanted, print)
         print(", ".join(f"{counts[each]} {each}" for each in Applied), flush=True)
         if seconds:
             await wait_until_ready(objects, wanted, seconds, lambda told: print(told, flush=True))
@@ -74,6 +90,13 @@ def install(place: Place, choice: Choice, password_file: Path | None, seconds: f
         print(f"\nnext:\n  kubectl apply -f EXPERIMENT.yaml\n  {_doctor(wanted.namespace)}")
 
     _on_cluster(place, work)
+
+
+async def _stop_katib(objects: ClusterObjects, wanted: Installation, agreed: bool) -> None:
+    katib = await katib_on(objects, wanted.namespace)
+    if katib and not agreed and not typer.confirm(f"{taking_over.told(katib)} Go on?"):
+        raise typer.Exit(1)
+    await taking_over.stop_katib(objects, wanted, lambda told: print(told, flush=True))
 
 
 def uninstall(place: Place, everything: bool) -> None:

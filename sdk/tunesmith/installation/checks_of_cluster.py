@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tunesmith.installation.cluster_objects import ClusterObjects
-from tunesmith.installation.existing import KATIB_WEBHOOKS, katib_on, others_on
+from tunesmith.installation.existing import katib_on, others_on
 from tunesmith.installation.findings import Finding, mended_by, mended_by_install
 from tunesmith.installation.installing import is_defined_so
 from tunesmith.installation.options import CONTROLLER, Installation, selector
@@ -34,12 +34,8 @@ async def check_version(objects: ClusterObjects, there: Installation) -> AsyncIt
 
 async def check_katib(objects: ClusterObjects, there: Installation) -> AsyncIterator[Finding]:
     found = await katib_on(objects, there.namespace)
-    fault = f"it runs beside tunesmith ({', '.join(found)}) and undoes its work" if found else ""
-    kinds = "mutatingwebhookconfiguration,validatingwebhookconfiguration"
-    stop = (
-        "kubectl scale deployment katib-controller katib-db-manager --replicas 0 -n"
-        f" KATIBS-NAMESPACE; kubectl delete {kinds} {KATIB_WEBHOOKS}"
-    )
+    fault = f"it runs beside tunesmith ({found}) and undoes its work" if found else ""
+    stop = f"tunesmith install -n {there.namespace} --take-over"
     yield mended_by(stop, "Katib", fault, told="" if found else "does not run here")
 
 

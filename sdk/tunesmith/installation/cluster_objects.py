@@ -38,6 +38,7 @@ RESOURCES: Final[Mapping[str, Resource]] = {
     "PersistentVolumeClaim": Resource("v1", "persistentvolumeclaims"),
     "StatefulSet": Resource("apps/v1", "statefulsets"),
     "Deployment": Resource("apps/v1", "deployments"),
+    "Job": Resource("batch/v1", "jobs"),
     "Service": Resource("v1", "services"),
     "PodDisruptionBudget": Resource("policy/v1", "poddisruptionbudgets"),
     "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),

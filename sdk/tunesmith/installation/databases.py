@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tunesmith.installation.options import DATABASE_SECRET, OBSERVATION, Database, Installation
+from tunesmith.installation.options import (
+    DATABASE_SECRET,
+    IMPORT,
+    OBSERVATION,
+    Database,
+    Installation,
+)
 from tunesmith.installation.services import RESTRICTED, claim, labels
 
 Json = dict[str, Any]
@@ -80,7 +86,9 @@ def database(installation: Installation) -> Iterator[Json]:
 
 def _policy(installation: Installation, server: Server) -> Json:
     """Only the observation service connects."""
-    allowed: Json = {"podSelector": {"matchLabels": labels(OBSERVATION)}}
+    allowed: list[Json] = [
+        {"podSelector": {"matchLabels": labels(name)}} for name in (OBSERVATION, IMPORT)
+    ]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -88,7 +96,7 @@ def _policy(installation: Installation, server: Server) -> Json:
         "spec": {
             "podSelector": {"matchLabels": labels(server.name)},
             "policyTypes": ["Ingress"],
-            "ingress": [{"from": [allowed], "ports": [{"port": "sql", "protocol": "TCP"}]}],
+            "ingress": [{"from": allowed, "ports": [{"port": "sql", "protocol": "TCP"}]}],
         },
     }
 

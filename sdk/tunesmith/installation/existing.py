@@ -28,7 +28,7 @@ from tunesmith_controller.webhook.configurations import MUTATING, VALIDATING
 
 Json = dict[str, Any]
 KATIB_WEBHOOKS: Final = "katib.kubeflow.org"
-_KATIBS: Final = ("katib-controller", "katib-db-manager")
+_KATIBS: Final = ("katib-controller", "katib-db-manager", "katib-ui")
 _CONTROLLERS: Final = f"app.kubernetes.io/name={CONTROLLER}"
 _URLS: Final = {
     "tunesmith-postgres:": Database.POSTGRES,
@@ -120,20 +120,37 @@ def _option(args: Sequence[str], name: str) -> str:
 # ---- others -------------------------------------------------------------------------------------
 
 
-async def katib_on(objects: ClusterObjects, namespace: str) -> list[str]:
-    """What of Katib runs, as names of objects."""
-    found = [
-        f"Deployment {each['metadata']['namespace']}/{each['metadata']['name']}"
+@dataclass(frozen=True, slots=True)
+class Katib:
+    """What of it runs: Deployments by (namespace, name), the controller first, and kinds of webhook
+    configurations."""
+
+    deployments: tuple[tuple[str, str], ...] = ()
+    webhooks: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.deployments or self.webhooks)
+
+    def __str__(self) -> str:
+        found = [f"Deployment {namespace}/{name}" for namespace, name in self.deployments]
+        return ", ".join([*found, *(f"{kind} {KATIB_WEBHOOKS}" for kind in self.webhooks)])
+
+
+async def katib_on(objects: ClusterObjects, namespace: str) -> Katib:
+    """Of the whole cluster; of one namespace for who may not look into others."""
+    names = [
+        (each["metadata"]["namespace"], each["metadata"]["name"])
         for each in await everywhere(objects, "Deployment", namespace)
         if each["metadata"]["name"] in _KATIBS and each["spec"].get("replicas", 1)
     ]
+    webhooks = []
     for kind in (MUTATING, VALIDATING):
         try:
             if await objects.get(kind, KATIB_WEBHOOKS):
-                found.append(f"{kind} {KATIB_WEBHOOKS}")
+                webhooks.append(kind)
         except Denied:
             continue  # who may not look there installs in one namespace
-    return found
+    return Katib(tuple(sorted(names, key=lambda each: _KATIBS.index(each[1]))), tuple(webhooks))
 
 
 async def others_on(objects: ClusterObjects, wanted: Installation) -> list[str]:
@@ -153,11 +170,9 @@ async def refuse_beside_others(objects: ClusterObjects, wanted: Installation) ->
     katib = await katib_on(objects, wanted.namespace)
     if katib:
         raise NotPossible(
-            f"Katib runs on this cluster ({', '.join(katib)}), and two controllers of the same"
-            " objects would undo each other's work",
-            hint="kubectl scale deployment katib-controller katib-db-manager --replicas 0 -n"
-            " KATIBS-NAMESPACE; kubectl delete mutatingwebhookconfiguration,"
-            f"validatingwebhookconfiguration {KATIB_WEBHOOKS}",
+            f"Katib runs on this cluster ({katib}), and two controllers of the same objects would"
+            " undo each other's work",
+            hint="tunesmith install --take-over  # stops Katib and goes on with its experiments",
         )
     others = await others_on(objects, wanted)
     if others:

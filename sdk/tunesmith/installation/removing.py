@@ -66,7 +66,7 @@ async def uninstall(
     alone = not await _others(objects, installation)
     if everything:
         await _remove_experiments(objects, installation, tell)
-    for told in await _remove(objects, installation, _KINDS, set()):
+    for told in await _remove(objects, installation, ("Job", *_KINDS), set()):
         tell(f"removed  {told}")
     await _remove_made_by_controller(objects, installation)
     if everything:

@@ -96,6 +96,15 @@ def install(
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Until all is ready; 0 for not at all.")
     ] = 300.0,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Stop the Katib of this cluster and go on with its experiments: nothing that has"
+            " finished runs again. Its rows are copied by a Job.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take over without asking.")] = False,
     kubeconfig: Kubeconfig = None,
     context: KubeContext = None,
 ) -> None:
@@ -129,7 +138,7 @@ def install(
         commands.print_objects(namespace, choice)
         return
     place = commands.Place(kubeconfig, context, namespace)
-    commands.install(place, choice, database_password_file, wait)
+    commands.install(place, choice, commands.Doing(database_password_file, wait, take_over, yes))
 
 
 def uninstall(
