@@ -363,15 +363,23 @@ def _stopping(snapshot: Snapshot, now: datetime, limits: Limits) -> Plan:
     if not is_over(snapshot.job, trial):
         return Plan(step=Step.STOP, again=1.0)
     if not rows_complete(snapshot) and snapshot.waited < limits.grace_s:
-        return Plan(again=min(0.25, limits.grace_s))
+        return Plan(again=_for_rows(snapshot, limits))
     message = stopping.message if stopping else ""
     plan = _end(trial, TrialState.EARLY_STOPPED, "TrialEarlyStopped", message, now)
     return _observed(plan, observe_metrics(trial, snapshot.rows))
 
 
+def _for_rows(snapshot: Snapshot, limits: Limits) -> float:
+    """The last rows come a moment after the end, or much later: looked for less and less often."""
+    return min(max(0.25, snapshot.waited / 2), 2.0, limits.grace_s)
+
+
 def rows_complete(snapshot: Snapshot) -> bool:
     """Whether all sources of the attempt are known to have ended."""
-    sources = snapshot.sources
+    return have_ended(snapshot.sources)
+
+
+def have_ended(sources: Mapping[str, SourceState]) -> bool:
     return bool(sources) and all(source.ended for source in sources.values())
 
 
@@ -384,7 +392,7 @@ def _observed(plan: Plan, observation: Observation) -> Plan:
 def _succeeded(snapshot: Snapshot, judged: Judged, now: datetime, limits: Limits) -> Plan:
     trial, complete = snapshot.trial, rows_complete(snapshot)
     if not complete and snapshot.waited < limits.grace_s:
-        return Plan(again=min(0.25, limits.grace_s))
+        return Plan(again=_for_rows(snapshot, limits))
     observation = observe_metrics(trial, snapshot.rows)
     if _objective_figure(trial, observation) is not None:
         reason = _reason("TrialSucceeded", judged)

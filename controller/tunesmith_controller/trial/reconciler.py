@@ -38,6 +38,7 @@ from tunesmith_controller.trial.decide import (
     Verdict,
     decide,
     foreseen_success,
+    have_ended,
     is_over,
     judge,
     metric_filters,
@@ -106,8 +107,9 @@ class TrialReconciler:
             job=job,
         )
         if self._needs_rows(snapshot):
-            sources, rows = await self._metrics(trial)
-            return replace(snapshot, sources=sources, rows=rows, waited=self._waited(trial))
+            waited = self._waited(trial)
+            sources, rows = await self._metrics(trial, waited)
+            return replace(snapshot, sources=sources, rows=rows, waited=waited)
         self._ended_since.pop(trial.metadata.uid, None)
         if experiment is not None and _may_be_judged(snapshot):
             return replace(snapshot, stop=await self._bench.judge(experiment, trial))
@@ -129,11 +131,17 @@ class TrialReconciler:
             return None
         return await self._ports.workloads.observe(run_for(trial))
 
-    async def _metrics(self, trial: Trial) -> tuple[Mapping[str, SourceState], Sequence[Row]]:
+    async def _metrics(
+        self, trial: Trial, waited: float
+    ) -> tuple[Mapping[str, SourceState], Sequence[Row]]:
+        """Rows only where they will be summed up now: all of them are there, or nobody waits for
+        more."""
         uid, attempt = trial.metadata.uid, run_of(trial).attempt
         log = self._ports.observations
         # Sources first: when they have ended, the rows read next are all there will be.
         sources = await log.sources(uid, attempt)
+        if not have_ended(sources) and waited < self._limits.grace_s:
+            return sources, ()
         rows = [
             row
             for metric in wanted_metrics(trial)
