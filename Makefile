@@ -33,8 +33,10 @@ cluster-up: $(VENV)/.dev ## a real Kubernetes of your own, TIER=node or api; say
 cluster-down: $(VENV)/.dev ## end it
 	$(BIN)/python tests/cluster/up.py --down
 
-test-long: $(VENV)/.dev ## the large numbers: all seeds and spaces of the algorithms' lanes, an hour or two
-	TUNESMITH_LONG=1 $(PYTEST) tests/contract/test_kill_and_resume.py tests/property/test_every_algorithm_on_random_spaces.py
+test-long: $(VENV)/.dev ## the large numbers: outages and odd programs of a cluster, all seeds and spaces of the algorithms, an hour or two
+	tests/cluster/set-up.sh
+	$(BIN)/python tests/cluster/up.py --images
+	TUNESMITH_LONG=1 $(PYTEST) --timeout=3600 tests/cluster/test_faults_of_an_installation.py tests/contract/test_kill_and_resume.py tests/property/test_every_algorithm_on_random_spaces.py
 
 check: $(VENV)/.dev ## style, types, layers, generated files
 	$(BIN)/ruff check .
