@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
 import pytest
 import yaml
 
+from tunesmith.installation.katib_rows import import_job
 from tunesmith.installation.manifests import manifests
 from tunesmith.installation.options import Database, Installation
 
@@ -141,3 +143,19 @@ def test_each_database_gives_another_url(one: str, other: str) -> None:
 
     assert url(one) != url(other)
     assert "password" not in url(one)
+
+
+def test_rows_of_a_namespaced_installation_are_those_of_its_own_trials() -> None:
+    class Katibs:
+        """A cluster with Katib's database."""
+
+        async def get(self, kind: str, name: str, namespace: str = "") -> dict[str, object] | None:
+            there = {"katib-postgres": {}, "katib-postgres-secrets": {"POSTGRES_PASSWORD": "eA=="}}
+            return {"data": there[name]} if name in there else None
+
+    for only, words in ((None, ["--trials-of-cluster"]), ("team", ["--only", "team"])):
+        job = asyncio.run(import_job(Katibs(), Installation(only=only)))  # type: ignore[arg-type]
+        assert isinstance(job, dict)
+        [container] = job["spec"]["template"]["spec"]["containers"]
+        assert container["args"][2] == "postgresql://katib@katib-postgres:5432/katib"
+        assert container["args"][-len(words) :] == words

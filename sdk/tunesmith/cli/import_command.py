@@ -28,8 +28,11 @@ class Databases:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
+    """only: the one namespace whose Trials are meant, None for all."""
+
     kubeconfig: Path | None
     context: str | None
+    only: str | None
 
 
 def katib_rows(databases: Databases, cluster: Cluster | None) -> None:
@@ -70,7 +73,7 @@ async def _trials_of(cluster: Cluster) -> dict[str, KnownTrial]:
     except NoCluster as error:
         raise StateUnusable(str(error), hint="kubectl config get-contexts") from None
     try:
-        listed = (await RestStore(transport).list("Trial")).items
+        listed = (await RestStore(transport).list("Trial", namespace=cluster.only)).items
     except PortError as error:
         raise StateUnusable(f"trials cannot be listed: {error}", hint="tunesmith doctor") from None
     finally:

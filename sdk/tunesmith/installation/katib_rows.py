@@ -67,7 +67,7 @@ def _job(installation: Installation, kind: _Kind) -> Json:
     own = {**labels(IMPORT), INSTANCE: installation.namespace}
     args = ["import", "katib-db", kind.url, "--password-file", f"{_THEIRS}/{kind.key}"]
     args += ["--to", database_url(installation), "--to-password-file", f"{_OURS}/password"]
-    args += ["--trials-of-cluster"]
+    args += ["--only", installation.only] if installation.only else ["--trials-of-cluster"]
     restricted: Json = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},

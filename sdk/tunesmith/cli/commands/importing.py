@@ -52,6 +52,9 @@ def katib_db(
             " by a trial's name alone, as Katib's clients ask.",
         ),
     ] = False,
+    only: Annotated[
+        str | None, typer.Option(help="Trials of that namespace alone.", metavar="NAMESPACE")
+    ] = None,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="Of the cluster (default: the pod's own, or kubectl's).")
     ] = None,
@@ -72,5 +75,5 @@ def katib_db(
         raise typer.Exit(3) from None
     import_command.katib_rows(
         import_command.Databases(source, password_file, target, to_password_file),
-        import_command.Cluster(kubeconfig, context) if trials else None,
+        import_command.Cluster(kubeconfig, context, only) if trials or only else None,
     )
