@@ -11,6 +11,8 @@ TIER ?= node
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
 # A file of tests is one worker's, the long ones of clusters begin. `make test WORKERS=` is one process.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Containers of a hundredth of a processor, which have seconds to begin: not beside a whole node.
+ALONE := tests/integration/test_containers.py
 
 run: $(VENV)/.local ## tune the digits example to its result
 	$(BIN)/tunesmith run examples/digits/tpe.yaml --fresh
@@ -19,7 +21,8 @@ test: $(VENV)/.dev check ## everything: style, types, layers, tests; says what w
 	tests/set-up.sh
 	tests/cluster/set-up.sh
 	$(BIN)/python tests/cluster/up.py --images
-	$(PYTEST) $(WORKERS)
+	$(PYTEST) $(ALONE)
+	$(PYTEST) $(WORKERS) $(foreach file,$(ALONE),--ignore=$(file))
 
 test-cluster: $(VENV)/.dev ## only what runs on a real Kubernetes, which it builds and starts
 	tests/cluster/set-up.sh
