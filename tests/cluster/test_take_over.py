@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import katib_objects as katib
 import pytest
 from completed_jobs import complete
-from controlled_cluster import Hand, Services, controlled, experiment, run, state
+from controlled_cluster import Hand, Services, controlled, run, state
+from katib_leftovers import Left, job_spec
 from running_cluster import Cluster
 
 from tunesmith_api.metrics import KATIB_SOURCE, Row
@@ -21,69 +21,6 @@ from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 QUICK = ManagerSettings(metrics_grace_s=2.0, sweeps=True, status_every_s=0.2, remembers=True)
-API = "/apis/kubeflow.org/v1beta1/namespaces"
-
-
-class Left:
-    """What Katib has left in a namespace."""
-
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self.cluster, self.namespace = cluster, namespace
-
-    def create(self, plural: str, body: Json, status: Json | None = None) -> Json:
-        path = f"{API}/{self.namespace}/{plural}"
-        made = self.cluster.api.request("POST", path, body)
-        told = body.get("status") if status is None else status
-        where = f"{path}/{made['metadata']['name']}/status"
-        return self.cluster.api.request("PUT", where, {**made, "status": told})
-
-    def experiment(
-        self, name: str, *, trials: int, succeeded: int, ended: bool, **spec: Any
-    ) -> Json:
-        body = experiment(name, self.namespace, **spec)
-        body["metadata"]["finalizers"] = ["update-prometheus-metrics"]
-        body["spec"] |= {"parallelTrialCount": 2, "resumePolicy": spec.get("resumePolicy", "Never")}
-        template = body["spec"]["trialTemplate"]
-        found = 'status.conditions.#(type=="%s")#|#(status=="True")#'
-        template["successCondition"], template["failureCondition"] = (
-            found % "Complete",
-            found % "Failed",
-        )
-        body["spec"]["objective"]["metricStrategies"] = [{"name": "loss", "value": "min"}]
-        status = katib.experiment_status(trials=trials, succeeded=succeeded, ended=ended)
-        return self.create("experiments", body, status)
-
-    def job(self, trial: Json) -> Json:
-        """Of a trial that runs; somebody else than the Job controller ends it."""
-        container = {"name": "main", "image": "none", "command": ["train"]}
-        pod = {"spec": {"restartPolicy": "Never", "containers": [container]}}
-        body = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": {
-                "name": trial["metadata"]["name"],
-                "labels": {
-                    "katib.kubeflow.org/trial": trial["metadata"]["name"],
-                    **trial["metadata"]["labels"],
-                },
-                "ownerReferences": [katib.owner("Trial", trial)],
-            },
-            "spec": {"managedBy": "example.org/katib", "template": pod},
-        }
-        path = f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
-        return self.cluster.api.request("POST", path, body)
-
-
-def job_spec(name: str, namespace: str) -> Json:
-    container = {"name": "main", "image": "none", "command": ["train"]}
-    pod = {"spec": {"restartPolicy": "Never", "containers": [container]}}
-    metadata = {"name": name, "namespace": namespace}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata,
-        "spec": {"template": pod},
-    }
 
 
 async def reported(services: Services, trial: Json, value: str) -> None:

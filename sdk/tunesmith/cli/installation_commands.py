@@ -19,7 +19,7 @@ from tunesmith.cli.forms import Format
 from tunesmith.errors import NotPossible, NotThere, StateUnusable
 from tunesmith.installation import examining, installing, removing, taking_over
 from tunesmith.installation.cluster_objects import Applied, ClusterObjects
-from tunesmith.installation.existing import Choice, installed, katib_on
+from tunesmith.installation.existing import Choice, installed
 from tunesmith.installation.findings import Finding
 from tunesmith.installation.manifests import manifests
 from tunesmith.installation.options import (
@@ -77,7 +77,7 @@ def install(place: Place, choice: Choice, doing: Doing) -> None:
         before = await installed(objects, place.namespace)
         wanted = _checked(choice, before or Installation(place.namespace, image=default_image()))
         if doing.take_over:
-            await _stop_katib(objects, wanted, doing.agreed)
+            await _stop_katib(objects, wanted, password, doing.agreed)
         does = "brings up to date" if before else "installs"
         print(f"{does} tunesmith in namespace {wanted.namespace}: {wanted.told()}", flush=True)
         counts = await installing.install(objects, wanted, password)
@@ -92,9 +92,11 @@ def install(place: Place, choice: Choice, doing: Doing) -> None:
     _on_cluster(place, work)
 
 
-async def _stop_katib(objects: ClusterObjects, wanted: Installation, agreed: bool) -> None:
-    katib = await katib_on(objects, wanted.namespace)
-    if katib and not agreed and not typer.confirm(f"{taking_over.told(katib)} Go on?"):
+async def _stop_katib(
+    objects: ClusterObjects, wanted: Installation, password: str, agreed: bool
+) -> None:
+    katib = await taking_over.check_takeable(objects, wanted, password)
+    if katib and not agreed and not typer.confirm(f"{taking_over.told(katib, wanted)} Go on?"):
         raise typer.Exit(1)
     await taking_over.stop_katib(objects, wanted, lambda told: print(told, flush=True))
 

@@ -28,6 +28,7 @@ from tunesmith.installation.checks_of_rights import check_rights
 from tunesmith.installation.cluster_objects import ClusterObjects
 from tunesmith.installation.existing import installed
 from tunesmith.installation.findings import Check, Finding
+from tunesmith.installation.katib_rows import check_import
 from tunesmith.installation.options import Installation
 from tunesmith_controller.ports import PortError
 
@@ -43,6 +44,7 @@ _CHECKS: Final[Sequence[Check]] = (
     check_lease,
     check_configuration,
     check_kinds,
+    check_import,
 )
 
 

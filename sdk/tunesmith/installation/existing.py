@@ -28,7 +28,8 @@ from tunesmith_controller.webhook.configurations import MUTATING, VALIDATING
 
 Json = dict[str, Any]
 KATIB_WEBHOOKS: Final = "katib.kubeflow.org"
-_KATIBS: Final = ("katib-controller", "katib-db-manager", "katib-ui")
+KATIB_CONTROLLER: Final = "katib-controller"
+_KATIBS: Final = (KATIB_CONTROLLER, "katib-db-manager", "katib-ui")
 _CONTROLLERS: Final = f"app.kubernetes.io/name={CONTROLLER}"
 _URLS: Final = {
     "tunesmith-postgres:": Database.POSTGRES,
@@ -131,6 +132,10 @@ class Katib:
     def __bool__(self) -> bool:
         return bool(self.deployments or self.webhooks)
 
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(namespace for namespace, _ in self.deployments))
+
     def __str__(self) -> str:
         found = [f"Deployment {namespace}/{name}" for namespace, name in self.deployments]
         return ", ".join([*found, *(f"{kind} {KATIB_WEBHOOKS}" for kind in self.webhooks)])
@@ -153,6 +158,12 @@ async def katib_on(objects: ClusterObjects, namespace: str) -> Katib:
     return Katib(tuple(sorted(names, key=lambda each: _KATIBS.index(each[1]))), tuple(webhooks))
 
 
+async def controllers_of_katib(objects: ClusterObjects, namespace: str) -> list[Json]:
+    """The Deployments, those with 0 replicas too: their pods may still be ending."""
+    found = await everywhere(objects, "Deployment", namespace)
+    return [each for each in found if each["metadata"]["name"] == KATIB_CONTROLLER]
+
+
 async def others_on(objects: ClusterObjects, wanted: Installation) -> list[str]:
     """Installations in other namespaces, which look after `wanted`'s experiments too."""
     found = await everywhere(objects, "Deployment", wanted.namespace, labels=_CONTROLLERS)
@@ -165,15 +176,29 @@ async def others_on(objects: ClusterObjects, wanted: Installation) -> list[str]:
     ]
 
 
-async def refuse_beside_others(objects: ClusterObjects, wanted: Installation) -> None:
+async def refuse_beside_katib(objects: ClusterObjects, wanted: Installation) -> None:
     """Two controllers of the same objects would undo each other's work. Raises NotPossible."""
     katib = await katib_on(objects, wanted.namespace)
     if katib:
         raise NotPossible(
             f"Katib runs on this cluster ({katib}), and two controllers of the same objects would"
             " undo each other's work",
-            hint="tunesmith install --take-over  # stops Katib and goes on with its experiments",
+            hint=f"{await taking_over_by(objects, katib, wanted)}"
+            "  # stops Katib and goes on with its experiments",
         )
+
+
+async def taking_over_by(objects: ClusterObjects, katib: Katib, wanted: Installation) -> str:
+    """The command: in Katib's namespace, unless ours is installed elsewhere already."""
+    place = wanted.namespace
+    if katib.namespaces and place not in katib.namespaces and not await installed(objects, place):
+        place = katib.namespaces[0]
+    within = "" if place == Installation().namespace else f" -n {place}"
+    return f"tunesmith install{within} --take-over"
+
+
+async def refuse_beside_installations(objects: ClusterObjects, wanted: Installation) -> None:
+    """As beside Katib. Raises NotPossible."""
     others = await others_on(objects, wanted)
     if others:
         where = others[0].split(",")[0].removeprefix("namespace ")

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tunesmith.errors import NotPossible, StateUnusable
 from tunesmith.installation.cluster_objects import Applied, ClusterObjects
-from tunesmith.installation.existing import refuse_beside_others
+from tunesmith.installation.existing import refuse_beside_installations, refuse_beside_katib
 from tunesmith.installation.manifests import manifests
 from tunesmith.installation.options import (
     DATABASE_SECRET,
@@ -43,8 +43,8 @@ async def install(
 ) -> Counter[Applied]:
     """Applies everything, in order, and tells of each change; how much of what came of it. Raises
     NotPossible where it must not be, StateUnusable, and PortErrors."""
-    await refuse_beside_others(objects, installation)
-    await _check(objects, installation)
+    await refuse_beside_katib(objects, installation)
+    await check_possible(objects, installation, password)
     wanted, counts = manifests(installation), Counter[Applied]()
     for obj in wanted:
         done = await _put(objects, obj)
@@ -101,12 +101,27 @@ async def _until_served(objects: ClusterObjects, name: str) -> None:
         ) from None
 
 
-async def _check(objects: ClusterObjects, installation: Installation) -> None:
+async def check_possible(
+    objects: ClusterObjects, installation: Installation, password: str = ""
+) -> None:
     """Raises NotPossible for what cannot work, before anything is changed."""
+    await refuse_beside_installations(objects, installation)
     if installation.cert_manager and "Certificate" not in await objects.kinds(_CERT_MANAGER):
         raise NotPossible(
             "the cluster has no cert-manager: it does not serve cert-manager.io/v1",
             hint="tunesmith install --no-cert-manager, and the controller makes the certificates",
+        )
+    if installation.database is Database.EXTERNAL and not password:
+        await _check_password_is_there(objects, installation.namespace)
+
+
+async def _check_password_is_there(objects: ClusterObjects, namespace: str) -> None:
+    """Raises NotPossible."""
+    if await objects.get("Secret", DATABASE_SECRET, namespace) is None:
+        raise NotPossible(
+            f"the password of the database is not known: there is no Secret {DATABASE_SECRET} in"
+            f" namespace {namespace}",
+            hint="give --database-password-file",
         )
 
 
@@ -118,12 +133,6 @@ async def _keep_password(
     there = await objects.get("Secret", DATABASE_SECRET, namespace)
     if there is not None and not given:
         return
-    if installation.database is Database.EXTERNAL and not given:
-        raise NotPossible(
-            f"the password of the database is not known: there is no Secret {DATABASE_SECRET} in"
-            f" namespace {namespace}",
-            hint="give --database-password-file",
-        )
     password = given or secrets.token_urlsafe(24)
     labels = {**PART_OF, INSTANCE: namespace}
     secret = {

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Job that copies rows out of Katib's database, as Katib installs it (MySQL or PostgreSQL with
-a Secret beside)."""
+a Secret beside). Made by `install --take-over`; `doctor` says how it fares."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from tunesmith.installation.cluster_objects import ClusterObjects
+from tunesmith.installation.findings import Finding, mended_by
 from tunesmith.installation.options import (
     CONTROLLER,
     DATABASE_SECRET,
@@ -21,6 +23,9 @@ from tunesmith.installation.services import database_url, labels
 Json = dict[str, Any]
 _THEIRS: Final = "/katib"
 _OURS: Final = "/tunesmith-database"
+_HOPELESS: Final = 2
+"""The exit status of what another try does not mend; 3 is a database that does not answer yet."""
+_TOLD_LETTERS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ def _job(installation: Installation, kind: _Kind) -> Json:
         "command": ["tunesmith"],
         "args": args,
         "securityContext": restricted,
+        # `doctor` shows it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
         "volumeMounts": [
             {"name": "katib", "mountPath": _THEIRS, "readOnly": True},
@@ -87,7 +94,7 @@ def _job(installation: Installation, kind: _Kind) -> Json:
         ],
     }
     pod = {
-        "restartPolicy": "OnFailure",
+        "restartPolicy": "Never",  # pods that failed stay, and say why
         # The controller's rights name the trials of all namespaces that it looks after.
         "serviceAccountName": CONTROLLER,
         "automountServiceAccountToken": True,
@@ -107,6 +114,60 @@ def _job(installation: Installation, kind: _Kind) -> Json:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": IMPORT, "namespace": installation.namespace, "labels": own},
-        # Until both databases answer, a try fails within seconds; copying goes on where it was.
-        "spec": {"backoffLimit": 20, "template": {"metadata": {"labels": own}, "spec": pod}},
+        # Until both databases answer a try fails within seconds, and another follows, in the end
+        # every 6 minutes.
+        "spec": {
+            "backoffLimit": 12,
+            "podFailurePolicy": {"rules": _rules("import")},
+            "template": {"metadata": {"labels": own}, "spec": pod},
+        },
     }
+
+
+def _rules(container: str) -> list[Json]:
+    moved = {"type": "DisruptionTarget", "status": "True"}
+    codes = {"containerName": container, "operator": "In", "values": [_HOPELESS]}
+    return [
+        {"action": "Ignore", "onPodConditions": [moved]},
+        {"action": "FailJob", "onExitCodes": codes},
+    ]
+
+
+# ---- how it fares -------------------------------------------------------------------------------
+
+
+def is_over(job: Json, how: str = "Failed") -> bool:
+    """Whether the Job ended so: Failed, or Complete."""
+    conditions = (job.get("status") or {}).get("conditions") or []
+    return any(each["type"] == how and each["status"] == "True" for each in conditions)
+
+
+async def check_import(objects: ClusterObjects, there: Installation) -> AsyncIterator[Finding]:
+    """Said only where rows of a Katib are copied."""
+    job = await objects.get("Job", IMPORT, there.namespace)
+    if job is None:
+        return
+    if is_over(job, "Complete"):
+        yield Finding(f"Job {IMPORT}", "the rows of Katib's database are copied")
+        return
+    why = await _last_words(objects, there.namespace)
+    if is_over(job):
+        fault = f"it gave up copying rows of Katib's database: {why or 'its pods do not say why'}"
+        again = f"tunesmith install -n {there.namespace} --take-over"
+        yield mended_by(again, f"Job {IMPORT}", fault)
+        return
+    tried = f"; it tries again after: {why}" if why else ""
+    yield Finding(f"Job {IMPORT}", f"copies the rows of Katib's database{tried}")
+
+
+async def _last_words(objects: ClusterObjects, namespace: str) -> str:
+    """Of the newest pod of it that failed; empty without one."""
+    pods = await objects.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={IMPORT}")
+    failed = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Failed"]
+    newest = max(failed, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), default={})
+    for container in (newest.get("status") or {}).get("containerStatuses") or []:
+        ended = (container.get("state") or {}).get("terminated") or {}
+        said = " ".join(str(ended.get("message") or ended.get("reason") or "").split())
+        _, found, sentence = said.rpartition("error: ")
+        return (sentence if found else said)[-_TOLD_LETTERS:]
+    return ""

@@ -12,9 +12,9 @@ CONTROLLER: Final = "tunesmith-controller"
 SUGGESTION: Final = "tunesmith-suggestion"
 OBSERVATION: Final = "tunesmith-observation"
 DB_MANAGER: Final = "katib-db-manager"
+"""The Service by which Katib's clients know the observation service."""
 IMPORT: Final = "tunesmith-import-katib-db"
 """The Job that copies rows of Katib's database."""
-"""The Service by which Katib's clients know the observation service."""
 DATABASE_SECRET: Final = "tunesmith-database"  # noqa: S105 - a name
 IMAGE: Final = "ghcr.io/tunesmith/tunesmith"
 PARTS: Final = (CONTROLLER, SUGGESTION, OBSERVATION)
