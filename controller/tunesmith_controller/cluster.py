@@ -200,8 +200,8 @@ async def _lead(
         on_lead()
         if keeper is not None:
             await keeper.kept.wait()
-        async with _opened(settings, transport, keeper) as (ports, events, config):
-            await adopt(ports.store, ports.rng, settings.only)
+        async with _opened(settings, transport, keeper) as (ports, events, config, host):
+            await adopt(ports.store, ports.rng, settings.only, host)
 
             async def admission(experiment: Json) -> Json:
                 return await admitted(ports.store, experiment, world=await world_of(config))
@@ -229,7 +229,7 @@ async def _lost(election: LeaseElection) -> None:
 @asynccontextmanager
 async def _opened(
     settings: ClusterSettings, transport: ApiTransport, keeper: Keeper | None
-) -> AsyncIterator[tuple[Ports, StoredEvents, ConfigSource]]:
+) -> AsyncIterator[tuple[Ports, StoredEvents, ConfigSource, ClusterAlgorithmHost]]:
     """The adapters of a cluster; closed in the end."""
     clock, trust = SystemClock(), _trust(settings, keeper)
     store = RestStore(transport, only=settings.only)
@@ -276,7 +276,7 @@ async def _opened(
             events=events,
             stopping=LocalRules(),
         )
-        yield ports, events, config
+        yield ports, events, config, host
 
 
 @dataclass(frozen=True, slots=True)

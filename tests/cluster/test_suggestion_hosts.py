@@ -17,6 +17,7 @@ import yaml
 from cluster_client import Json
 from cluster_transport import transport_to
 from cluster_trials import install_kinds
+from katib_leftovers import suggestion_service
 from running_cluster import Cluster, free_ports
 
 from tunesmith_controller.hosts.cluster_host import ClusterAlgorithmHost, ClusterHostSettings
@@ -57,6 +58,13 @@ class Place:
         path = f"/apis/kubeflow.org/v1beta1/namespaces/{self.namespace}/suggestions"
         self.cluster.api.request("POST", path, {**kind, "metadata": metadata, "spec": spec})
         return Key("Suggestion", self.namespace, name)
+
+    def configure(self, suggestions: list[Json]) -> None:
+        """The configuration of the installation has these entries of algorithms alone."""
+        config = {"apiVersion": "config.kubeflow.org/v1beta1", "kind": "KatibConfig"}
+        text = yaml.safe_dump({**config, "runtime": {"suggestions": suggestions}})
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps/katib-config"
+        self.cluster.api.request("PATCH", path, {"data": {"katib-config.yaml": text}})
 
     def path(self, kind: str, name: str) -> str:
         group = {"deployments": "apis/apps/v1"}.get(kind, "api/v1")
@@ -171,17 +179,75 @@ def test_katibs_own_image_for_an_algorithm_of_ours_is_not_run(
     place: Place, image: str, own: bool
 ) -> None:
     key = place.suggestion("digits", algorithm="random")
-    runtime = {"suggestions": [{"algorithmName": "random", "image": image}]}
-    config = {"apiVersion": "config.kubeflow.org/v1beta1", "kind": "KatibConfig"}
-    text = yaml.safe_dump({**config, "runtime": runtime})
-    path = f"/api/v1/namespaces/{place.namespace}/configmaps/katib-config"
-    place.cluster.api.request("PATCH", path, {"data": {"katib-config.yaml": text}})
+    place.configure([{"algorithmName": "random", "image": image}])
 
     async def scenario() -> object:
         async with opened(place) as host:
             return await host.ensure(key, "random")
 
     assert (asyncio.run(scenario()) == Endpoint(SHARED)) is own
+
+
+def of_katib(place: Place, key: Key) -> None:
+    """The service that Katib made for a search."""
+    path = f"/apis/kubeflow.org/v1beta1/namespaces/{key.namespace}/suggestions/{key.name}"
+    place.cluster.apply(suggestion_service(place.cluster.api.request("GET", path)))
+
+
+@pytest.mark.parametrize(
+    ("image", "kept"),
+    [
+        ("", False),
+        ("ghcr.io/kubeflow/katib/suggestion-hyperopt:v0.19.0", False),
+        ("registry.corp/random:3", True),
+    ],
+)
+def test_katibs_service_goes_where_ours_answers(place: Place, image: str, kept: bool) -> None:
+    key = place.suggestion("digits", algorithm="random", policy="LongRunning")
+    of_katib(place, key)
+    if image:
+        place.configure([{"algorithmName": "random", "image": image}])
+
+    async def scenario() -> None:
+        async with opened(place) as host:
+            await host.retire(key, "random")
+            await host.retire(key, "random")  # a repeat finds nothing
+
+    asyncio.run(scenario())
+    assert [place.has(kind, "digits-random") for kind in ("deployments", "services")] == [kept] * 2
+
+
+def test_what_somebody_else_has_under_the_name_is_not_retired(place: Place) -> None:
+    key = place.suggestion("digits", algorithm="random")
+    of_katib(place, place.suggestion("other", algorithm="random"))
+    path = place.path("deployments", "other-random")
+    there = place.cluster.api.request("GET", path)
+    head = {"name": "digits-random", "namespace": place.namespace}
+    owners = there["metadata"]["ownerReferences"]
+    kind = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    metadata = {**head, "ownerReferences": owners}
+    place.cluster.apply({**kind, "metadata": metadata, "spec": there["spec"]})
+
+    async def scenario() -> None:
+        async with opened(place) as host:
+            await host.retire(key, "random")
+
+    asyncio.run(scenario())
+    assert place.has("deployments", "digits-random")
+
+
+def test_no_policy_keeps_katibs_service_of_a_search_that_ours_answered(place: Place) -> None:
+    key = place.suggestion("digits", algorithm="random", policy="LongRunning")
+    of_katib(place, key)
+
+    async def scenario() -> None:
+        async with opened(place) as host:
+            assert await host.ensure(key, "random") == Endpoint(SHARED)
+            await host.release(key)
+
+    asyncio.run(scenario())
+    assert not place.has("deployments", "digits-random")
+    assert not place.has("services", "digits-random")
 
 
 @pytest.mark.parametrize(

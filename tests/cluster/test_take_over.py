@@ -9,7 +9,7 @@ import katib_objects as katib
 import pytest
 from completed_jobs import complete
 from controlled_cluster import Hand, Services, controlled, run, state
-from katib_leftovers import Left, job_spec
+from katib_leftovers import Left, job_spec, suggestion_service
 from running_cluster import Cluster
 
 from tunesmith_api.metrics import KATIB_SOURCE, Row
@@ -98,9 +98,10 @@ def test_a_finished_experiment_of_katibs_stays_so_until_its_budget_is_raised(
     left = Left(katib_cluster, namespace)
     points = {f"finished-{n}": f"{n}.5" for n in range(3)}
     top = left.experiment(
-        "finished", trials=3, succeeded=3, ended=True, maxTrialCount=3, resumePolicy="FromVolume"
+        "finished", trials=3, succeeded=3, ended=True, maxTrialCount=3, resumePolicy="LongRunning"
     )
-    left.create("suggestions", katib.suggestion(top, points, ended=True))
+    search = left.create("suggestions", katib.suggestion(top, points, ended=True))
+    katib_cluster.apply(suggestion_service(search))
     for name, value in points.items():
         left.create("trials", katib.trial(top, name, value, job_spec(name, namespace), 1.0))
 
@@ -109,6 +110,12 @@ def test_a_finished_experiment_of_katibs_stays_so_until_its_budget_is_raised(
         async with controlled(katib_cluster, services, "a", manager=QUICK) as (hand, _):
             for name in points:
                 await hand.until(Key("Trial", namespace, name), lambda obj: "ordinal" in str(obj))
+            await hand.until(
+                Key("Suggestion", namespace, "finished"), lambda obj: "seed" in str(obj["status"])
+            )
+            deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+            left_over = katib_cluster.api.request("GET", deployments)["items"]
+            assert all(each["metadata"].get("deletionTimestamp") for each in left_over)
             await hand.store.patch(key, {"spec": {"maxTrialCount": 5}})
             top = await hand.until(
                 key, lambda obj: state(obj) == "Succeeded" and obj["status"]["trialsSucceeded"] == 5

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,10 @@ WORDS = ("install", "--take-over", "--image", "test.local/tunesmith:1", "--wait"
 POINTS = {f"search-{tail}": f"{n}.5" for n, tail in enumerate(("zz", "aa", "mm"))}
 
 
-@pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One of its own, with Katib and an experiment of which a trial runs."""
-    with api_tier(require(Tier.API), tmp_path_factory.mktemp("katibs-cluster")) as found:
+@contextmanager
+def with_katib(folder: Path) -> Iterator[Cluster]:
+    """A cluster with Katib and an experiment of which a trial runs."""
+    with api_tier(require(Tier.API), folder) as found:
         found.create_namespace(HOME)
         found.apply([*map(definition, KINDS), *installation()])
         for kind in KINDS:
@@ -55,6 +56,30 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         until_katib_runs(found)
         leave_an_experiment(found)
         yield found
+
+
+@pytest.fixture
+def new_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """As Katib has left it."""
+    with with_katib(tmp_path_factory.mktemp("katibs-cluster")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def used_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with with_katib(tmp_path_factory.mktemp("katibs-cluster")) as found:
+        yield found
+
+
+@pytest.fixture
+def cluster(used_cluster: Cluster) -> Cluster:
+    """Where Katib runs again, and nothing of ours; definitions may be ours."""
+    if tunesmith(used_cluster, "uninstall", "--yes").returncode != 0:
+        raise AssertionError("what an earlier test installed does not go")
+    used_cluster.kubectl("delete", "-n", HOME, "secret/tunesmith-database", "--ignore-not-found")
+    used_cluster.apply(installation())
+    until_katib_runs(used_cluster)
+    return used_cluster
 
 
 def until_katib_runs(cluster: Cluster) -> None:
@@ -127,7 +152,8 @@ def findings(cluster: Cluster) -> dict[str, dict[str, str]]:
 # ---- all of it ----------------------------------------------------------------------------------
 
 
-def test_katib_is_stopped_and_ours_is_there_and_twice_is_once(cluster: Cluster) -> None:
+def test_katib_is_stopped_and_ours_is_there_and_twice_is_once(new_cluster: Cluster) -> None:
+    cluster = new_cluster
     before = experiments(cluster)
     assert len(before) == 5
     refused = tunesmith(cluster, "install", "--wait", "0")
@@ -153,7 +179,8 @@ def test_katib_is_stopped_and_ours_is_there_and_twice_is_once(cluster: Cluster) 
     assert experiments(cluster) == before
 
 
-def test_whatever_interrupts_it_the_same_command_completes_it(cluster: Cluster) -> None:
+def test_whatever_interrupts_it_the_same_command_completes_it(new_cluster: Cluster) -> None:
+    cluster = new_cluster
     argv = [sys.executable, "-m", "tunesmith", *WORDS, "--yes", "--kubeconfig"]
     for lines in (1, 3, 12):  # so much is said, then it is killed
         process = subprocess.Popen(

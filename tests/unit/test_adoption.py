@@ -12,6 +12,7 @@ from tunesmith_controller.adoption.objects import (
     adopted_suggestion,
     adopted_trial,
     is_foreign,
+    needs_its_service,
     ordinals,
 )
 from tunesmith_controller.ports import Json
@@ -77,3 +78,12 @@ def test_a_trial_under_deletion_gets_no_finalizer() -> None:
     going["metadata"] |= {"deletionTimestamp": katib.TIME, "finalizers": ["somebodys"]}
     wanted = adopted_trial(going, 2)
     assert wanted is not None and wanted["metadata"]["finalizers"] == ["somebodys"]
+
+
+def test_katibs_service_is_needed_while_a_collector_may_tell_it_of_early_stopping() -> None:
+    runs, ended = trial("old-aaaaaaaa", None), trial("old-zzzzzzzz", 0.5)
+    stopping = suggestion()
+    stopping["spec"]["earlyStopping"] = {"algorithmName": "medianstop"}
+    assert needs_its_service(stopping, [ended, runs])
+    assert not needs_its_service(stopping, [ended])
+    assert not needs_its_service(suggestion(), [ended, runs])

@@ -5,21 +5,37 @@ it is simply done again."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Protocol
 
 from tunesmith_api import names
 from tunesmith_controller.adoption.objects import (
     adopted_suggestion,
     adopted_trial,
     is_foreign,
+    needs_its_service,
     ordinals,
 )
-from tunesmith_controller.ports import Conflict, Json, NotFound, ObjectStore, Rng
+from tunesmith_controller.ports import Conflict, Json, Key, NotFound, ObjectStore, Rng
 
 _log = logging.getLogger(__name__)
 _TRIES = 5
 
 
-async def adopt(store: ObjectStore, rng: Rng, namespace: str | None = None) -> int:
+class Predecessors(Protocol):
+    """Suggestion services that Katib made."""
+
+    async def retire(self, suggestion: Key, algorithm: str) -> None:
+        """Takes the search's away, unless it is to answer on."""
+        ...
+
+
+async def adopt(
+    store: ObjectStore,
+    rng: Rng,
+    namespace: str | None = None,
+    predecessors: Predecessors | None = None,
+) -> int:
     """How many searches were Katib's. Raises PortErrors."""
     found = [
         each
@@ -27,16 +43,20 @@ async def adopt(store: ObjectStore, rng: Rng, namespace: str | None = None) -> i
         if is_foreign(each) and not each["metadata"].get("deletionTimestamp")
     ]
     for suggestion in found:
-        await _adopt(store, suggestion, rng)
+        await _adopt(store, suggestion, rng, predecessors)
     return len(found)
 
 
-async def _adopt(store: ObjectStore, suggestion: Json, rng: Rng) -> None:
+async def _adopt(
+    store: ObjectStore, suggestion: Json, rng: Rng, predecessors: Predecessors | None
+) -> None:
     metadata = suggestion["metadata"]
     trials = await _trials(store, metadata["namespace"], metadata["name"])
     places = ordinals(suggestion, trials)
     for trial in trials:
         await _written(store, trial, places[trial["metadata"]["name"]])
+    if predecessors is not None:
+        await _retire(predecessors, suggestion, trials)
     await store.update_status(adopted_suggestion(suggestion, trials, _seed(suggestion, rng)))
     _log.info(
         "the search %s/%s was Katib's: adopted with %d trials",
@@ -44,6 +64,14 @@ async def _adopt(store: ObjectStore, suggestion: Json, rng: Rng) -> None:
         metadata["name"],
         len(trials),
     )
+
+
+async def _retire(predecessors: Predecessors, suggestion: Json, trials: Sequence[Json]) -> None:
+    if not needs_its_service(suggestion, trials):
+        metadata = suggestion["metadata"]
+        key = Key("Suggestion", metadata["namespace"], metadata["name"])
+        algorithm = (suggestion.get("spec") or {}).get("algorithm") or {}
+        await predecessors.retire(key, str(algorithm.get("algorithmName", "")))
 
 
 async def _trials(store: ObjectStore, namespace: str, experiment: str) -> list[Json]:

@@ -69,6 +69,15 @@ def adopted_suggestion(suggestion: Json, trials: Sequence[Json], seed: int) -> J
     return {**suggestion, "status": status}
 
 
+def needs_its_service(suggestion: Json, trials: Sequence[Json]) -> bool:
+    """Whether a pod may still call the service that Katib made for the search: collectors of
+    running trials tell it of early stopping, and fail where nobody answers."""
+    rule = (suggestion.get("spec") or {}).get("earlyStopping") or {}
+    return bool(rule.get("algorithmName")) and any(
+        not (trial.get("status") or {}).get("completionTime") for trial in trials
+    )
+
+
 def _assignments(suggestion: Json) -> list[Json]:
     return list((suggestion.get("status") or {}).get("suggestions") or [])
 

@@ -122,7 +122,9 @@ class ClusterAlgorithmHost:
         return hosted.state
 
     async def release(self, suggestion: Key) -> None:
-        """Deletes Service and Deployment unless the resume policy keeps them; a volume stays."""
+        """Deletes Service and Deployment unless the resume policy keeps them; a volume stays. What
+        Katib made for a search that ours answers now is kept by no policy."""
+        is_shared = suggestion in self._shared
         self._shared.discard(suggestion)
         hosted = self._hosted.pop(suggestion, None)
         names = set()
@@ -133,10 +135,25 @@ class ClusterAlgorithmHost:
                 hosted.task.cancel()
                 await asyncio.gather(hosted.task, return_exceptions=True)
         names |= {d["metadata"]["name"] for d in await self._watches.deployments_of(suggestion)}
-        if not names or await self._keeps(suggestion):
+        if not names or (not is_shared and await self._keeps(suggestion)):
             return
         for name in sorted(names):
             await self._delete_service(suggestion, name)
+
+    async def retire(self, suggestion: Key, algorithm: str) -> None:
+        """Deletes the Service and the Deployment that Katib made for an algorithm that ours
+        answers; nothing for others, which go on with what they have. Raises Unavailable."""
+        try:
+            entry = (await self._config.current()).suggestion(algorithm)
+        except Invalid:
+            return  # `ensure` says so
+        if self._is_ours(algorithm, entry):
+            await self._delete_service(suggestion, f"{suggestion.name}-{algorithm}")
+
+    def _is_ours(self, algorithm: str, entry: SuggestionEntry | None) -> bool:
+        """A configuration that was Katib's names Katib's image for every algorithm. Ours answers
+        those that it has: it keeps no state that could be lost."""
+        return algorithm in self._own and (entry is None or is_katibs_own(entry))
 
     async def _begin(self, suggestion: Key, algorithm: str) -> State:
         try:
@@ -144,9 +161,7 @@ class ClusterAlgorithmHost:
             entry = config.suggestion(algorithm)
         except Invalid as error:
             return HostFailed(str(error))
-        # A configuration that was Katib's names Katib's image for every algorithm. Ours answers
-        # those that it has: it keeps no state that could be lost.
-        if algorithm in self._own and (entry is None or is_katibs_own(entry)):
+        if self._is_ours(algorithm, entry):
             self._shared.add(suggestion)
             return Endpoint(self._settings.shared)
         if entry is None:
