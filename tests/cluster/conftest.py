@@ -20,9 +20,10 @@ def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def node_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A whole node of this session with containers and our images, shared by its tests."""
+    """A whole node with containers and our images, shared by the tests of a file: an idle one
+    takes a sixth of a processor from whatever runs after it."""
     programs = require(Tier.NODE)
     with node_tier(programs, tmp_path_factory.mktemp("node-cluster")) as cluster:
         yield cluster

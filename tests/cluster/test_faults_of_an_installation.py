@@ -162,7 +162,6 @@ def test_objects_written_by_force_fail_alone(installed: Installed, namespace: st
     other = f"{namespace}-b"
     installed.cluster.create_namespace(other)
     begun(installed, other, "neighbour", maxTrialCount=6)
-    installed.scale("deploy/tunesmith-controller", 0)
     unknown = experiment("unknown", namespace, python(LOSS), **TWO)
     unknown["spec"]["trialTemplate"] |= {
         "trialSpec": {
@@ -189,9 +188,9 @@ def test_objects_written_by_force_fail_alone(installed: Installed, namespace: st
             "runSpec": {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": 7}},
         },
     }
-    for each in (unknown, negative, plain, trial):
-        installed.create(each)
-    installed.scale("deploy/tunesmith-controller", 2)
+    with installed.without("deploy/tunesmith-controller", 2):
+        for each in (unknown, negative, plain, trial):
+            installed.create(each)
     succeeded(installed, other, "neighbour", 6)
     assert state(installed.ended(namespace, "plain", 120)) == "Succeeded"
 
@@ -246,9 +245,8 @@ def test_two_minutes_without_a_database(installed: Installed, namespace: str) ->
     body = experiment("outage", namespace, python(SLOW), maxTrialCount=12, parallelTrialCount=4)
     installed.create(body)
     installed.wait(lambda: len(installed.trials(namespace)) >= 4, "trials", 60)
-    installed.scale("statefulset/tunesmith-postgres", 0)
-    time.sleep(DATABASE_OUTAGE_S)
-    installed.scale("statefulset/tunesmith-postgres", 1)
+    with installed.without("statefulset/tunesmith-postgres", 1):
+        time.sleep(DATABASE_OUTAGE_S)
     succeeded(installed, namespace, "outage", 12)
     assert pods_made(installed, namespace) == 12
 

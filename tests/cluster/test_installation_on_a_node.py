@@ -201,9 +201,8 @@ def test_no_row_is_lost_while_the_database_is_away(installed: Installed, namespa
         experiment("outage", namespace, python(SLOW), maxTrialCount=8, parallelTrialCount=4)
     )
     installed.wait(lambda: len(installed.trials(namespace)) >= 4, "trials", 60)
-    installed.scale("statefulset/tunesmith-postgres", 0)
-    time.sleep(15)  # trials end meanwhile
-    installed.scale("statefulset/tunesmith-postgres", 1)
+    with installed.without("statefulset/tunesmith-postgres", 1):
+        time.sleep(15)  # trials end meanwhile
     found = installed.ended(namespace, "outage", 180)
     assert found["status"]["trialsSucceeded"] == 8
     assert set(pods_started(installed, namespace).values()) == {1}
@@ -231,9 +230,8 @@ def test_rows_that_a_pod_could_not_deliver_are_fetched_from_its_log(
         return names.split() == ["Running", "Running"]
 
     installed.wait(is_running, "two pods run", 60)
-    installed.scale("deploy/tunesmith-observation", 0)
-    time.sleep(15)  # longer than the pods may wait
-    installed.scale("deploy/tunesmith-observation", 1)
+    with installed.without("deploy/tunesmith-observation", 1):
+        time.sleep(15)  # longer than the pods may wait
     found = installed.ended(namespace, "undelivered", 180)
     assert found["status"]["trialsSucceeded"] == 2
     assert set(pods_started(installed, namespace).values()) == {1}
@@ -285,12 +283,11 @@ def test_controllers_that_go_are_replaced_and_nothing_is_done_twice(
     installed.wait(lambda: len(installed.trials(namespace)) >= 3, "three trials", 60)
     installed.delete_pods("controller", "--force", "--grace-period=0", "--wait=false")
     installed.wait(lambda: len(installed.trials(namespace)) >= 6, "the work goes on", 60)
-    installed.scale("deploy/tunesmith-controller", 0)
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "other", "namespace": namespace}}
     container = {"name": "c", "image": "test.local/python:1", "command": ["true"]}
     pod["spec"] = {"restartPolicy": "Never", "containers": [container]}
-    installed.create(pod)  # nobody else's pod waits for our webhook
-    installed.scale("deploy/tunesmith-controller", 2)
+    with installed.without("deploy/tunesmith-controller", 2):
+        installed.create(pod)  # nobody else's pod waits for our webhook
     found = installed.ended(namespace, "headless", 120)
     assert found["status"]["trialsSucceeded"] == 9
     assert set(pods_started(installed, namespace).values()) == {1}

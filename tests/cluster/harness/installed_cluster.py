@@ -41,7 +41,8 @@ exec postgres -D "$PGDATA" -k /tmp -c 'listen_addresses=*' -c fsync=off
 
 def postgres_image() -> Image:
     """Behaves as the public one, as far as an installation asks of it."""
-    config = {"Entrypoint": ["bash", "-c", _POSTGRES_START]}
+    # SIGINT: it does not wait for its clients to go.
+    config = {"Entrypoint": ["bash", "-c", _POSTGRES_START], "StopSignal": "SIGINT"}
     return debian(POSTGRES, ["postgresql"], config, _POSTGRES_USER)
 
 
@@ -81,9 +82,20 @@ class Installed:
         return self.cluster.kubectl(*words, f"deploy/tunesmith-{part}")
 
     def scale(self, what: str, replicas: int) -> None:
-        """Returns when that many pods are ready, or none is left."""
+        """Returns when that many pods are ready, or none is left: one that ends still answers."""
         self.cluster.kubectl("scale", "-n", SYSTEM, what, "--replicas", str(replicas))
         self.until_ready(what, replicas)
+        if not replicas:
+            self.wait(lambda: not self._pods(what.rpartition("/")[2]), f"no pod of {what}", 90)
+
+    @contextlib.contextmanager
+    def without(self, what: str, replicas: int) -> Iterator[None]:
+        """While nothing of it runs; `replicas` are back afterwards, whatever happened."""
+        self.scale(what, 0)
+        try:
+            yield
+        finally:
+            self.scale(what, replicas)
 
     def until_ready(self, what: str, replicas: int, seconds: float = 90) -> None:
         def is_so() -> bool:
@@ -96,6 +108,10 @@ class Installed:
     def delete_pods(self, part: str, *words: str) -> None:
         label = f"app.kubernetes.io/name=tunesmith-{part}"
         self.cluster.kubectl("delete", "pods", "-n", SYSTEM, "-l", label, *words)
+
+    def _pods(self, name: str) -> str:
+        label = f"app.kubernetes.io/name={name}"
+        return self.cluster.kubectl("get", "pods", "-n", SYSTEM, "-l", label, "-o", "name")
 
 
 @contextlib.contextmanager
