@@ -2,14 +2,17 @@
 """Rows out of the table of Katib's db-manager, into a log of ours; called by `tunesmith import`.
 
 Katib's table `observation_logs` (trial_name, id, time, metric_name, value) has no key but `id`. So
-the rows of a trial become its source "imported" with seq = id: what is there already is not stored
-again, and an import that was killed is done by doing it again. The name sorts before the sources of
-a trial that goes on reporting, as the rows are older. Where nobody knows a trial of the name its
-rows are kept under the name, as by_name.py says.
+the rows of a trial become its source "imported" with seq = id, and the source's offset is the id
+that comes next: what is there already is neither stored nor sent again, and an import that was
+killed is done by doing it again. (Katib writes the rows of a trial one report after the other, so
+none with a lower id comes later.) The name sorts before the sources of a trial that goes on
+reporting, as the rows are older. Where nobody knows a trial of the name its rows are kept under the
+name, as by_name.py says.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,7 +39,7 @@ from sqlalchemy.engine import URL
 
 from tunesmith_api.errors import Invalid
 from tunesmith_api.metrics import Row
-from tunesmith_api.observations import Acknowledged, Report, SourceKey
+from tunesmith_api.observations import Acknowledged, Report, SourceKey, SourceState
 from tunesmith_observation.by_name import unclaimed_uid
 from tunesmith_observation.database import Access, Database, parsed_url
 
@@ -65,6 +68,8 @@ class Log(Protocol):
 
     async def append(self, report: Report) -> Acknowledged: ...
 
+    async def sources(self, trial_uid: str, attempt: int) -> Mapping[str, SourceState]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class KnownTrial:
@@ -76,11 +81,14 @@ class KnownTrial:
 
 @dataclass
 class Imported:
-    """So far. `left_out`: why, by trial name; nothing more of these trials was taken."""
+    """So far. `rows`: seen, of which `new` were not there. `trials`: those seen, each with the
+    id from which on its rows are not there. `left_out`: why, by trial name; nothing more of these
+    trials was taken."""
 
     rows: int = 0
+    new: int = 0
     of: int = 0
-    trials: set[str] = field(default_factory=set)
+    trials: dict[str, int] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -103,8 +111,12 @@ async def import_rows(
     try:
         done.of = await database.read(_count)
         async for batch in _batches(database):
-            for name, rows in groupby(batch, attrgetter("trial_name")):
-                await _put(log, name, list(rows), trials.get(name), done)
+            groups = groupby(batch, attrgetter("trial_name"))
+            puts = [_put(log, name, list(rows), trials.get(name), done) for name, rows in groups]
+            # All end, so that nobody writes any more when this raises.
+            for outcome in await asyncio.gather(*puts, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
             tell(done)
     finally:
         await database.aclose()
@@ -140,22 +152,32 @@ async def _put(
     log: Log, name: str, found: Sequence[Any], trial: KnownTrial | None, done: Imported
 ) -> None:
     done.rows += len(found)
-    if name in done.left_out:
-        return
-    done.trials.add(name)
     if trial is None:
         done.unknown.add(name)
+    key = SourceKey(trial.uid if trial else unclaimed_uid(name), 1, SOURCE)
+    try:
+        if name not in done.trials:
+            there = (await log.sources(key.trial_uid, key.attempt)).get(SOURCE, SourceState())
+            done.trials[name] = there.offset
+        rows = [each for each in found if each.id >= done.trials[name]]
+        if not rows or name in done.left_out:
+            return
+        await log.append(_report(key, name if trial else "", trial, rows))
+        done.trials[name] = rows[-1].id + 1
+        done.new += len(rows)
+    except Invalid as error:
+        done.trials.setdefault(name, 0)
+        done.left_out[name] = str(error)
+
+
+def _report(key: SourceKey, name: str, trial: KnownTrial | None, found: Sequence[Any]) -> Report:
     rows = [
         Row(each.id, each.metric_name, each.value, _microseconds(each.time))
         for each in found
         if each.value is not None
     ]
-    key = SourceKey(trial.uid if trial else unclaimed_uid(name), 1, SOURCE)
-    named, namespace = (name, trial.namespace) if trial else ("", "")
-    try:
-        await log.append(Report(key, rows, 0, named, namespace, ended=True))
-    except Invalid as error:
-        done.left_out[name] = str(error)
+    namespace = trial.namespace if trial else ""
+    return Report(key, rows, found[-1].id + 1, name, namespace, ended=True)
 
 
 def _microseconds(time: object) -> int:

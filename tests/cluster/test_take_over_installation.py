@@ -341,7 +341,7 @@ def test_what_the_job_runs_gives_rows_to_the_trials_of_the_cluster(
     assert places.keys() <= set(words)
     done = tunesmith(cluster, *(places.get(word, word) for word in words))
     assert done.returncode == 0, done.stderr
-    assert "33 rows of 2 trials are there" in done.stdout
+    assert "33 rows of 2 trials: 33 copied" in done.stdout
     assert "1 of these trials exist no more" in done.stdout
 
     trial = cluster.api.request("GET", f"{KATIB}/namespaces/team/trials/search-zz")

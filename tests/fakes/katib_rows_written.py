@@ -31,10 +31,18 @@ def katibs(server: DatabaseServer, rows: list[tuple[str, str, str, str]]) -> str
     engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(text(TABLES[engine.dialect.name]))
-        names = ("name", "time", "metric", "value")
+    engine.dispose()
+    write(url, rows)
+    return url
+
+
+def write(url: str, rows: list[tuple[str, str, str, str]]) -> None:
+    """Trial, time, metric and value of each."""
+    engine = create_engine(url)
+    names = ("name", "time", "metric", "value")
+    with engine.begin() as connection:
         connection.execute(WRITE, [dict(zip(names, row, strict=True)) for row in rows])
     engine.dispose()
-    return url
 
 
 def steps(name: str, count: int) -> list[tuple[str, str, str, str]]:

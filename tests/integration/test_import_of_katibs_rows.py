@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from database_servers import DatabaseServer
-from katib_rows_written import emptied, katibs, steps
+from katib_rows_written import emptied, katibs, steps, write
 
 from tunesmith_api.errors import Invalid
 from tunesmith_observation.by_name import Window
@@ -45,10 +45,10 @@ def test_rows_of_known_and_of_unknown_trials_arrive_once(
     log = SqlObservationLog.open(sqlite_url(tmp_path / "rows.db"))
     trials = {"a": KnownTrial("uid-of-a", "team")}
 
-    for _ in range(2):
+    for new in (102, 0):
         found = imported(url, log, trials)
-        assert (found.rows, found.of) == (102, 102)
-        assert (found.trials, found.unknown, found.left_out) == ({"a", "b"}, {"b"}, {})
+        assert (found.rows, found.new, found.of) == (102, new, 102)
+        assert (set(found.trials), found.unknown, found.left_out) == ({"a", "b"}, {"b"}, {})
 
     async def read() -> tuple[list[str], list[str], list[int]]:
         rows = [row async for page in log.pages("uid-of-a", 1) for row in page.rows]
@@ -77,6 +77,19 @@ def test_what_cannot_be_stored_is_said_and_hinders_no_other_trial(
     asyncio.run(log.aclose())
 
 
+def test_rows_that_katib_writes_after_an_import_are_copied_by_the_next(
+    database_server: DatabaseServer, tmp_path: Path
+) -> None:
+    url = katibs(database_server, steps("a", 3))
+    log = SqlObservationLog.open(sqlite_url(tmp_path / "rows.db"))
+    assert imported(url, log, {}).new == 3
+    write(url, [("b", "2024-05-01 12:00:00", "loss", "7"), *steps("a", 1)])
+    assert imported(url, log, {}).new == 2
+    found = asyncio.run(log.rows_by_trial_name("", "a"))
+    assert [row.value for row in found] == ["0.5", "1.5", "2.5", "0.5"]
+    asyncio.run(log.aclose())
+
+
 def test_another_database_is_refused_with_a_sentence(
     database_server: DatabaseServer, tmp_path: Path
 ) -> None:
@@ -93,16 +106,21 @@ def test_an_import_that_is_killed_is_done_by_doing_it_again(
     url = katibs(database_server, rows)
     target = f"sqlite:///{tmp_path}/rows.db"
     command = [sys.executable, "-m", "tunesmith", "import", "katib-db", url, "--to", target]
-    for delay in (1.2, 1.6, 2.0):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delay)  # somewhere in it; where does not matter
+    for batches in (1, 2, 3):  # so many are there, then it is killed in the next one
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        for _ in range(batches):
+            assert b"of 40,000 rows" in process.stderr.readline()
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=10)
+        process.stderr.close()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
-    assert "40,000 rows of 40 trials" in done.stdout
+    copied = re.fullmatch(r"40,000 rows of 40 trials: ([0-9,]+) copied\n", done.stdout)
+    assert copied is not None
+    assert int(copied[1].replace(",", "")) <= 10_000  # what was there is not sent again
     log = SqlObservationLog.open(target)
-    for n in (0, 17, 39):
+    for n in range(40):
         found = asyncio.run(log.rows_by_trial_name("", f"trial-{n}"))
         assert [row.value for row in found] == [f"{k}.5" for k in range(1000)]
     asyncio.run(log.aclose())

@@ -95,7 +95,7 @@ def _tell(done: Imported) -> None:
 
 
 def _tell_end(done: Imported) -> None:
-    print(f"{done.rows:,} rows of {len(done.trials):,} trials are there")
+    print(f"{done.rows:,} rows of {len(done.trials):,} trials: {done.new:,} copied")
     if done.unknown and len(done.unknown) < len(done.trials):
         print(
             f"{len(done.unknown):,} of these trials exist no more (or in several namespaces): their"
