@@ -179,6 +179,23 @@ def test_katib_is_stopped_and_ours_is_there_and_twice_is_once(new_cluster: Clust
     assert experiments(cluster) == before
 
 
+def test_the_way_back_is_to_uninstall_and_apply_what_katib_is(new_cluster: Cluster) -> None:
+    cluster, before = new_cluster, experiments(new_cluster)
+    assert tunesmith(cluster, *WORDS, "--yes").returncode == 0
+    assert tunesmith(cluster, "uninstall", "--yes").returncode == 0
+    objects = [*map(definition, KINDS), *installation()]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    cluster.kubectl("apply", "-f", "-", stdin=text)  # as people do it
+    places = [f"deployment/{name}" for name in PARTS]
+    cluster.kubectl("scale", "-n", HOME, *places, "--replicas", "1")
+    until_katib_runs(cluster)
+    assert webhooks(cluster) == {(kind, "katib.kubeflow.org") for kind in WEBHOOKS}
+    path = f"/api/v1/namespaces/{HOME}/services/katib-db-manager"
+    selected = cluster.api.request("GET", path)["spec"]["selector"]
+    assert selected == {"katib.kubeflow.org/component": "db-manager"}
+    assert experiments(cluster) == before
+
+
 def test_whatever_interrupts_it_the_same_command_completes_it(new_cluster: Cluster) -> None:
     cluster = new_cluster
     argv = [sys.executable, "-m", "tunesmith", *WORDS, "--yes", "--kubeconfig"]
