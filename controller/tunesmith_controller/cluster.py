@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from tunesmith_controller.admission.local import World
@@ -50,7 +49,7 @@ from tunesmith_controller.workloads.cluster import ClusterWorkloadSettings, Kube
 from tunesmith_controller.workloads.cluster_rows import PodRows
 from tunesmith_earlystopping.core import LocalRules
 from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
-from tunesmith_proto.credentials import FollowedChannel, Identity, Trust, channel_credentials
+from tunesmith_proto.credentials import FollowedChannel, Identity, TokenFile, Trust
 
 _log = logging.getLogger(__name__)
 
@@ -284,19 +283,20 @@ class _KeptTrust:
     """Those authorities that a keeper has told everybody to trust."""
 
     keeper: Keeper
-    token_file: Path | None
+    read_token: TokenFile | None
 
     def authorities(self) -> bytes:
         return self.keeper.copies.bundle
 
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        return channel_credentials(self.authorities(), self.token_file)
+    def token(self) -> str | None:
+        return None if self.read_token is None else self.read_token()
 
 
 def _trust(settings: ClusterSettings, keeper: Keeper | None) -> Trust | None:
     """Of our services; None where they speak plain text."""
     if keeper is not None:
-        return _KeptTrust(keeper, settings.token_file)
+        token = None if settings.token_file is None else TokenFile(settings.token_file)
+        return _KeptTrust(keeper, token)
     if settings.ca_file is not None:
         return Identity(settings.ca_file, settings.token_file)
     return None

@@ -35,7 +35,7 @@ from tunesmith_metrics_collector.sidecar_plan import (
 )
 from tunesmith_metrics_collector.sidecar_repeat import Repeater
 from tunesmith_metrics_collector.sink import GrpcObservationLog, open_channel
-from tunesmith_proto.credentials import Identity
+from tunesmith_proto.credentials import FollowedChannel, Identity
 
 LAST_SECONDS: Final = 5.0
 """Of the grace period are kept to write down what could not be delivered."""
@@ -63,13 +63,11 @@ def run(arguments: Sequence[str]) -> int:
 
 
 class PodSink:
-    """The observation service as seen from a pod: a channel that is made anew when the CA changes,
-    and the memory of what was acknowledged."""
+    """The observation service as seen from a pod, and the memory of what was acknowledged."""
 
     def __init__(self, options: SidecarOptions, part: str) -> None:
         self._options = options
         self._read_elsewhere = f"{STDOUT_SOURCE}{PART}{part}"
-        self._authority: bytes | None = b""
         self._channel: Any = None
         self._log: GrpcObservationLog | None = None
         self.stored: dict[str, SourceState] = {}
@@ -77,7 +75,7 @@ class PodSink:
         """Reports with rows that were acknowledged."""
 
     async def append(self, report: Report) -> Acknowledged:
-        answer = await (await self._current()).append(report)
+        answer = await self._current().append(report)
         self.with_rows += bool(report.rows)
         if not answer.fenced:
             before = self.stored.get(report.key.source, SourceState())
@@ -88,7 +86,7 @@ class PodSink:
 
     async def sources(self, trial_uid: str, attempt: int) -> Mapping[str, SourceState]:
         """Also makes the source known that somebody else will report, before any of ours ends."""
-        found = await (await self._current()).sources(trial_uid, attempt)
+        found = await self._current().sources(trial_uid, attempt)
         if self._options.leaves_output and self._read_elsewhere not in found:
             await self.append(self._options.report(self._read_elsewhere))
         self.stored.update(found)
@@ -98,21 +96,19 @@ class PodSink:
         if self._channel is not None:
             await self._channel.close()
 
-    async def _current(self) -> GrpcObservationLog:
-        certificates = _contents(self._options.identity / "ca.crt")
-        if self._log is None or certificates != self._authority:
-            await self.aclose()
-            self._authority = certificates
-            self._channel = open_channel(self._options.observation, self._credentials())
+    def _current(self) -> GrpcObservationLog:
+        if self._log is None:
+            self._channel = self._opened()
             self._log = GrpcObservationLog(self._channel, on_stop=self._stop)
         return self._log
 
-    def _credentials(self) -> Any:
-        """Without a CA there is no credential to show to anybody: only a test does that."""
-        if self._authority is None:
-            return None
-        folder = self._options.identity
-        return Identity(folder / "ca.crt", folder / "token").channel_credentials()
+    def _opened(self) -> Any:
+        """Without a CA there is nobody to show a token to: only a test does that."""
+        target, folder = self._options.observation, self._options.identity
+        if not (folder / "ca.crt").exists():
+            return open_channel(target)
+        identity = Identity(folder / "ca.crt", folder / "token")
+        return FollowedChannel(identity, lambda trusted: open_channel(target, trusted))
 
     def _stop(self, reason: str) -> None:
         place = self._options.shared / "stop"
@@ -121,13 +117,6 @@ class PodSink:
                 write_whole(place, reason)
         except OSError as error:  # said again by the next reply
             log.warning("the trial should stop (%s), but: %s", reason, error)
-
-
-def _contents(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 class Sidecar:

@@ -51,14 +51,15 @@ async def served(hears: Hears, issuer: Authority) -> AsyncIterator[str]:
         await server.stop(None)
 
 
-async def asked(target: str, identity: Identity, tokens: Sequence[str]) -> None:
+async def asked(target: str, folder: Path, trusted: Authority, tokens: Sequence[str]) -> None:
     """Once for each token, which is written into the file before."""
+    (folder / "ca.crt").write_bytes(trusted.pem)
+    identity = Identity(folder / "ca.crt", folder / "token")
     client = GrpcSuggestionClient(deadline_s=5.0, reconnect_s=0.2, trust=lambda _: identity)
     problem: Problem = a_problem("grid", GRID)
     try:
         for token in tokens:
-            assert identity.token_file is not None
-            identity.token_file.write_text(token + "\n")
+            (folder / "token").write_text(token + "\n")
             await client.validate(Endpoint(target), problem)
     finally:
         await client.close()
@@ -69,11 +70,6 @@ def ours() -> Authority:
     return authority("ours")
 
 
-def identity(folder: Path, trusted: Authority) -> Identity:
-    (folder / "ca.crt").write_bytes(trusted.pem)
-    return Identity(folder / "ca.crt", folder / "token")
-
-
 def test_each_call_shows_the_token_that_is_in_the_file_then(
     tmp_path: Path, ours: Authority
 ) -> None:
@@ -81,10 +77,10 @@ def test_each_call_shows_the_token_that_is_in_the_file_then(
 
     async def scenario() -> None:
         async with served(hears, ours) as target:
-            await asked(target, identity(tmp_path, ours), ["first", "renewed"])
+            await asked(target, tmp_path, ours, ["first", "again", "renewed"])
 
     asyncio.run(scenario())
-    assert hears.callers == ["Bearer first", "Bearer renewed"]
+    assert hears.callers == ["Bearer first", "Bearer again", "Bearer renewed"]
 
 
 def test_a_service_with_another_authoritys_certificate_is_told_nothing(
@@ -94,7 +90,7 @@ def test_a_service_with_another_authoritys_certificate_is_told_nothing(
 
     async def scenario() -> None:
         async with served(hears, authority("another")) as target:
-            await asked(target, identity(tmp_path, ours), ["secret"])
+            await asked(target, tmp_path, ours, ["secret"])
 
     with pytest.raises(Unavailable):
         asyncio.run(scenario())
