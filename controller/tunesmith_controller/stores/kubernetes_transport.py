@@ -1,39 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ApiTransport` to a cluster, with the official `kubernetes` client's configuration, credentials
-and connections: kubeconfigs, exec plugins, a pod's token and its renewal are its business.
+"""`ApiTransport` to a cluster, with the official `kubernetes` client's configuration and
+credentials: kubeconfigs, exec plugins, a pod's token and its renewal are its business.
 
-Only bytes go through it. Its typed API would decode every object into models and drop fields that
-the models lack.
+Only bytes go through it, over aiohttp on the caller's event loop. The library's typed API would
+decode every object into models and drop fields that the models lack, and its connections would cost
+a change of threads for each request and for each piece of a watch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
 from urllib.parse import urlencode
 
+import aiohttp
 import kubernetes
-import urllib3
 import yaml
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import Configuration
+from kubernetes.client.rest import should_bypass_proxies
+from yarl import URL
 
 from tunesmith_controller.ports import Unavailable
 from tunesmith_controller.stores.rest_transport import ApiReply, ApiRequest, ApiStream, Lines
-
-T = TypeVar("T")
 
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 60.0
 """The Kubernetes API server gives up on a request after as long."""
 _REQUESTS_AT_ONCE: Final = 16
-_CHUNK: Final = 1 << 16
+_IDLE_S: Final = 30.0
+"""Idle connections are dropped before the server (after 90 s) or what stands before it does so,
+because a request that meets a closing connection fails without anybody's fault."""
+_BUFFERED: Final = 1 << 18
+"""Bytes of an answer that may wait to be read."""
 _RETRIES_S: Final = 60.0
 """How long in all a request may be put off by a server that is too busy (429)."""
 _LONGEST_PAUSE_S: Final = 10.0
 _TOO_MANY: Final = 429
+_UNAUTHORIZED: Final = 401
+_CREDENTIALS_S: Final = 10.0
+"""How long credentials that are renewed are used before the library is asked for them again."""
 
 
 class NoCluster(Exception):
@@ -41,16 +50,15 @@ class NoCluster(Exception):
 
 
 class KubernetesTransport:
-    """Requests on a bounded pool of threads, each watch on a thread of its own. Belongs to the
-    event loop that uses it; `aclose` it there."""
+    """A bounded number of requests at once, and any number of watches. Belongs to the event loop
+    that first uses it; `aclose` it there."""
 
     def __init__(self, configuration: Configuration, *, answer_s: float = _ANSWER_S) -> None:
-        configuration.retries = False  # a request is never repeated behind our back
-        configuration.connection_pool_maxsize = 4 * _REQUESTS_AT_ONCE
         self._configuration = configuration
-        self._pool: Any = ApiClient(configuration).rest_client.pool_manager
+        self._credentials = _Credentials(configuration)
         self._answer_s = answer_s
-        self._threads = ThreadPoolExecutor(_REQUESTS_AT_ONCE, "kubernetes")
+        self._at_once = asyncio.Semaphore(_REQUESTS_AT_ONCE)
+        self._connections: aiohttp.ClientSession | None = None
         self._streams: set[_Stream] = set()
 
     @classmethod
@@ -72,138 +80,174 @@ class KubernetesTransport:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _RETRIES_S
         while True:
-            reply = await self._on_thread(lambda: self._sent(request))
+            reply = await self._sent(request)
             pause = min(_seconds(reply.headers.get("retry-after")), _LONGEST_PAUSE_S)
             if reply.status != _TOO_MANY or not pause or loop.time() + pause > deadline:
                 return reply
             await asyncio.sleep(pause)
 
     async def stream(self, request: ApiRequest, *, silence_s: float) -> ApiStream:
-        found = _Stream(self, request, silence_s)
-        self._streams.add(found)
+        response = await self._begun(request, read_s=silence_s)
         try:
-            await found.open()
+            with self.telling():
+                body = b"" if response.status == 200 else await response.read()
         except BaseException:
-            await found.aclose()
+            response.close()
             raise
+        found = _Stream(self, response, body)
+        self._streams.add(found)
         return found
 
     async def aclose(self) -> None:
+        """Ends the watches too."""
         for stream in list(self._streams):
             await stream.aclose()
-        await asyncio.to_thread(self._threads.shutdown, wait=True)
-        self._pool.clear()
+        if self._connections is not None:
+            await self._connections.close()
+
+    async def _sent(self, request: ApiRequest) -> ApiReply:
+        async with self._at_once:
+            response = await self._begun(request, read_s=self._answer_s)
+            async with response:
+                with self.telling():
+                    body = await response.read()
+        return ApiReply(response.status, _lower(response.headers), body)
+
+    async def _begun(self, request: ApiRequest, *, read_s: float) -> aiohttp.ClientResponse:
+        """An answer, as far as its headers. Raises Unavailable."""
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "tunesmith",
+        }
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        with self.telling():
+            response = await self._opened().request(
+                request.method,
+                URL(f"{self.url}{request.path}{query}", encoded=True),
+                data=request.body,
+                headers=headers | await self._credentials.headers(),
+                timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_S, sock_read=read_s),
+                allow_redirects=False,
+                server_hostname=self._configuration.tls_server_name,
+            )
+        if response.status == _UNAUTHORIZED:
+            self._credentials.forget()
+        return response
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._connections is None:
+            self._connections = _connections(self._configuration)
+        return self._connections
 
     def forget(self, stream: _Stream) -> None:
         self._streams.discard(stream)
 
-    async def _on_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-    def _sent(self, request: ApiRequest) -> ApiReply:
-        """On a thread."""
-        response = self.begin(request, read_s=self._answer_s, preload=True)
-        return ApiReply(response.status, _lower(response.headers), response.data)
-
-    def begin(self, request: ApiRequest, *, read_s: float, preload: bool) -> Any:
-        """On a thread: the answer, with its body when `preload`. Raises Unavailable."""
-        query = f"?{urlencode(request.query)}" if request.query else ""
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """What a connection raises is Unavailable."""
         try:
-            return self._pool.request(
-                request.method,
-                f"{self.url}{request.path}{query}",
-                body=request.body,
-                headers=self._headers(request),
-                timeout=urllib3.Timeout(connect=_CONNECT_S, read=read_s),
-                retries=False,
-                redirect=False,
-                preload_content=preload,
-            )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self.unavailable(error) from error
+            yield
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unavailable(error) from error
+        except RuntimeError as error:
+            if self._connections is None or not self._connections.closed:
+                raise
+            raise self._unavailable(error) from error
 
-    def _headers(self, request: ApiRequest) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "tunesmith"}
-        if request.body is not None:
-            headers["Content-Type"] = request.content_type
-        # Asked for each time: the library renews a pod's token behind this.
-        settings: Mapping[str, Any] = self._configuration.auth_settings()
-        for setting in settings.values():
-            if setting.get("in") == "header" and setting.get("value"):
-                headers[setting["key"]] = setting["value"]
-        return headers
-
-    def unavailable(self, error: Exception) -> Unavailable:
+    def _unavailable(self, error: Exception) -> Unavailable:
         return Unavailable(f"{self.url} does not answer: {str(error) or type(error).__name__}")
 
 
 class _Stream:
-    """`ApiStream` over one connection. A read waits on a thread of its own; closing the stream from
-    the event loop ends such a wait at once."""
+    """`ApiStream` over one connection; closing it ends a wait for a line at once."""
 
     def __init__(
-        self, transport: KubernetesTransport, request: ApiRequest, silence_s: float
+        self, transport: KubernetesTransport, response: aiohttp.ClientResponse, body: bytes
     ) -> None:
-        self.reply = ApiReply(0, {})
+        self.reply = ApiReply(response.status, _lower(response.headers), body)
         self._transport = transport
-        self._request = request
-        self._silence_s = silence_s
-        self._thread = ThreadPoolExecutor(1, "kubernetes-watch")
-        self._response: Any = None
+        self._response = response
         self._lines = Lines()
-        self._closed = False
-
-    async def open(self) -> None:
-        """Raises Unavailable."""
-        await self._wait(self._opened)
 
     async def next_line(self) -> bytes | None:
         while not self._lines:
-            chunk = await self._wait(self._chunk)
+            with self._transport.telling():
+                chunk = await self._response.content.readany()
             if not chunk:
                 return None  # a line without its end was cut off
             self._lines.take(chunk)
         return self._lines.next()
 
     async def aclose(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
         self._transport.forget(self)
-        self._end_reading()
-        await asyncio.to_thread(self._thread.shutdown, wait=True)
-        if self._response is not None:
-            self._response.close()
+        self._response.close()
 
-    async def _wait(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _opened(self) -> None:
-        response = self._transport.begin(self._request, read_s=self._silence_s, preload=False)
-        self._response = response
-        if self._closed:  # while the connection was made
-            response.close()
-            raise self._transport.unavailable(ConnectionError("the watch was closed"))
-        whole = response.status != 200
-        body = self._read(response.read) if whole else b""
-        self.reply = ApiReply(response.status, _lower(response.headers), body)
+# ---- connections --------------------------------------------------------------------------------
 
-    def _chunk(self) -> bytes:
-        return self._read(lambda: self._response.read1(_CHUNK))
 
-    def _read(self, call: Callable[[], bytes]) -> bytes:
-        try:
-            return call()
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise self._transport.unavailable(error) from error
+class _Credentials:
+    """The headers that say who asks. Those that are renewed are asked for on a thread, because
+    renewing may run a program, and kept for a while."""
 
-    def _end_reading(self) -> None:
-        """A thread that waits for the server is woken by the end of its connection."""
-        try:
-            if self._response is not None:
-                self._response.shutdown()
-        except (ValueError, OSError, RuntimeError, NotImplementedError):
-            return  # it is closed already
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._renewing = asyncio.Lock()
+        self._kept: dict[str, str] | None = None
+        self._until = 0.0
+
+    async def headers(self) -> dict[str, str]:
+        if self._configuration.refresh_api_key_hook is None:
+            return self._asked()
+        now = asyncio.get_running_loop().time()
+        async with self._renewing:
+            if self._kept is None or now >= self._until:
+                self._kept = await asyncio.to_thread(self._asked)
+                self._until = now + _CREDENTIALS_S
+            return self._kept
+
+    def forget(self) -> None:
+        """They were not accepted."""
+        self._kept = None
+
+    def _asked(self) -> dict[str, str]:
+        settings: Mapping[str, Any] = self._configuration.auth_settings()
+        named = (each for each in settings.values() if each.get("in") == "header")
+        return {each["key"]: each["value"] for each in named if each.get("value")}
+
+
+def _connections(configuration: Configuration) -> aiohttp.ClientSession:
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=_tls(configuration), keepalive_timeout=_IDLE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=_BUFFERED,
+        proxy=_proxy(configuration),
+    )
+    # It would send a PUT or DELETE again when a kept connection breaks under it, and whoever
+    # asked would then read its own write as somebody else's. There is no public switch.
+    session._retry_connection = False
+    return session
+
+
+def _tls(configuration: Configuration) -> ssl.SSLContext:
+    """Raises OSError (ssl.SSLError) for files that are none."""
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _proxy(configuration: Configuration) -> str | None:
+    if configuration.proxy and not should_bypass_proxies(
+        configuration.host, no_proxy=configuration.no_proxy or ""
+    ):
+        return str(configuration.proxy)
+    return None
 
 
 # ---- configuration ------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ def _list_metadata(found: Json, kind: str) -> Json:
 
 def _encoded(obj: Json) -> bytes:
     """Raises Invalid for what JSON does not have."""
-    return semantics.encode(semantics.copied(obj)).encode()
+    return semantics.written(obj).encode()
 
 
 def _same(left: object, right: object) -> bool:

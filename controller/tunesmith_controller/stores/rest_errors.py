@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from pydantic_core import from_json
+
 from tunesmith_controller.ports import (
     AlreadyExists,
     Conflict,
@@ -63,10 +65,19 @@ class Denied(Unavailable):
     the rights are put right, so it is not Invalid."""
 
 
+def decoded(text: bytes) -> Any:
+    """Raises ValueError for what is no JSON."""
+    try:
+        return from_json(text)
+    except ValueError:
+        # It does not go as deep, and refuses half surrogate pairs; others could have stored both.
+        return json.loads(text)
+
+
 def json_of(reply: ApiReply) -> Json:
     """The object in a successful answer. Raises Unavailable when there is none."""
     try:
-        found = json.loads(reply.body)
+        found = decoded(reply.body)
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -8,14 +8,13 @@ gave away; a stream that ends, breaks or falls silent is opened again from there
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_controller.ports import Change, Json, ObjectList, Unavailable, WatchEvent
-from tunesmith_controller.stores.rest_errors import error_of, raise_for
+from tunesmith_controller.stores.rest_errors import decoded, error_of, raise_for
 from tunesmith_controller.stores.rest_transport import ApiRequest, ApiStream, ApiTransport
 
 _BRIEF_S = 1.0
@@ -165,7 +164,7 @@ def without_managers(obj: Json) -> Json:
 def _parsed(line: bytes) -> tuple[str, Json] | None:
     """Type and object of an event, when it has the form of one."""
     try:
-        event: Any = json.loads(line)
+        event: Any = decoded(line)
         type_, obj = event["type"], event["object"]
         known = type_ == "ERROR" or (type_ in set(Change) and obj["metadata"]["resourceVersion"])
     except (ValueError, KeyError, TypeError):

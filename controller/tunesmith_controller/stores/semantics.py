@@ -70,19 +70,34 @@ def size_of(text: str) -> int:
 def copied(obj: Json) -> Json:
     """A deep copy that holds only what JSON can say. Half surrogate pairs become U+FFFD, as in
     the Kubernetes API server. Raises Invalid."""
+    return cast(Json, _read(written(obj)))
+
+
+def written(obj: Json) -> str:
+    """The text of `copied(obj)`. Raises Invalid."""
     try:
         text = encode(obj)
-        if not text.isascii():
-            text = _SURROGATE.sub("\ufffd", text)
-        copy = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(f"this object cannot be written as JSON: {error}") from None
-    if not isinstance(copy, dict):
+    if not text.startswith("{"):
         raise Invalid("an object must be a JSON object, with apiVersion, kind and metadata")
-    # Counting brackets is cheap and bounds the depth, so that small objects need no walk.
-    if text.count("{") + text.count("[") > MAX_DEPTH and _is_deeper(copy, MAX_DEPTH):
+    if not text.isascii():
+        text = _SURROGATE.sub("\ufffd", text)
+    if _may_be_deep(text) and _is_deeper(_read(text), MAX_DEPTH):
         raise Invalid(f"this object is nested more than {MAX_DEPTH} levels deep")
-    return copy
+    return text
+
+
+def _may_be_deep(text: str) -> bool:
+    """Counting brackets is cheap and bounds the depth, so that small objects need no walk."""
+    return text.count("{") + text.count("[") > MAX_DEPTH
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise Invalid(f"this object cannot be written as JSON: {error}") from None
 
 
 def _is_deeper(value: Any, limit: int) -> bool:
